@@ -1,0 +1,134 @@
+package main
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+// wrong are flags with values that can't be right.
+var wrong = []struct{ flag, variable, value string }{
+	{"listen", "BERTH_LISTEN", "127.0.0.1:70000"},
+	{"tls", "BERTH_TLS", "yes"},
+	{"tls-cert", "BERTH_TLS_CERT", "/nowhere/cert.pem"},
+	{"tls-key", "BERTH_TLS_KEY", "/nowhere/key.pem"},
+	{"session-idle", "BERTH_SESSION_IDLE", "3h"},
+	{"session-max", "BERTH_SESSION_MAX", "for ever"},
+	{"login-hosts", "BERTH_LOGIN_HOSTS", "pve.lan:0"},
+	{"allow-networks", "BERTH_ALLOW_NETWORKS", "192.168.1.0/40"},
+	{"ca-file", "BERTH_CA_FILE", "/nowhere/ca.pem"},
+	{"public-url", "BERTH_PUBLIC_URL", "berth.example.org"},
+	{"hosts", "BERTH_HOSTS", "a/b"},
+	{"base-path", "BERTH_BASE_PATH", "berth"},
+	{"trusted-proxies", "BERTH_TRUSTED_PROXIES", "proxy.lan"},
+	{"audit-days", "BERTH_AUDIT_DAYS", "0"},
+	{"log-format", "BERTH_LOG_FORMAT", "xml"},
+	{"log-level", "BERTH_LOG_LEVEL", "loud"},
+}
+
+func TestAllProblemsAreReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	var args, env []string
+	for _, w := range wrong {
+		args = append(args, "--"+w.flag, w.value)
+		env = append(env, w.variable+"="+w.value)
+	}
+	for name, said := range map[string]string{
+		"flags":     refused(t, nil, append([]string{"serve"}, args...)...),
+		"variables": refused(t, env, "serve"),
+	} {
+		lines := strings.Split(strings.TrimSpace(said), "\n")
+		for _, w := range wrong {
+			found := 0
+			for _, line := range lines {
+				if strings.HasPrefix(line, "berth: --"+w.flag+" ("+w.variable+"): ") {
+					found++
+				}
+			}
+			if found == 0 {
+				t.Errorf("as %s: nothing is said about --%s %s\n%s", name, w.flag, w.value, said)
+			}
+		}
+		for _, line := range lines {
+			if !regexp.MustCompile(`^berth: --[a-z-]+ \(BERTH_[A-Z_]+\): .`).MatchString(line) {
+				t.Errorf("as %s: %q names no flag and variable", name, line)
+			}
+		}
+	}
+}
+
+func TestProblemsOfDemoAndSim(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		env, args []string
+		want      []string
+	}{
+		{nil, []string{"demo", "--hosts", "0", "--containers", "many", "--listen", "8080"}, []string{
+			"--hosts (BERTH_DEMO_HOSTS): ", "--containers (BERTH_CONTAINERS): ", "--listen (BERTH_LISTEN): "}},
+		{[]string{"BERTH_DEMO_HOSTS=1000", "BERTH_LOG_LEVEL=x"}, []string{"demo"}, []string{"--hosts (BERTH_DEMO_HOSTS): ", "--log-level (BERTH_LOG_LEVEL): "}},
+		{nil, []string{"sim", "--fault", "latency=soon", "--fault", "explode", "--containers=-1"}, []string{
+			`--fault (BERTH_FAULT): fault "latency=soon": `, `--fault (BERTH_FAULT): fault "explode": `, "--containers (BERTH_CONTAINERS): "}},
+	} {
+		said := refused(t, test.env, test.args...)
+		for _, want := range test.want {
+			if !strings.Contains(said, "berth: "+want) {
+				t.Errorf("%v: said %q, want %q", test.args, said, want)
+			}
+		}
+		if n := strings.Count(said, "\n"); n != len(test.want) {
+			t.Errorf("%v: said %d lines, want %d\n%s", test.args, n, len(test.want), said)
+		}
+	}
+}
+
+func TestUnknownFlagsAndCommands(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"serve", "--nonsense"}, {"nonsense"}, {"serve", "extra"}, {}} {
+		p := start(t, nil, args...)
+		if code := p.end(); code != 1 || !strings.Contains(p.err.String(), "berth: ") {
+			t.Errorf("%v: status %d, %q", args, code, p.err)
+		}
+	}
+}
+
+// Help names every flag with its variable and, if it has one, its default.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	model, err := kong.New(&commands{}, kong.Name("berth"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	space, flagBegins := regexp.MustCompile(`\s+`), regexp.MustCompile(` --[a-z-]+=`)
+	checked := 0
+	for _, command := range model.Model.Leaves(true) {
+		p := start(t, nil, append(strings.Fields(command.Path()), "--help")...)
+		if code := p.end(); code != 0 || p.err.String() != "" {
+			t.Errorf("%s --help: status %d, stderr %q", command.Path(), code, p.err)
+		}
+		help := space.ReplaceAllString(p.out.String(), " ")
+		for _, flag := range command.Flags {
+			if flag.Name == "help" {
+				continue
+			}
+			_, text, found := strings.Cut(help, " --"+flag.Name+"=")
+			text = flagBegins.Split(text, 2)[0]
+			for _, variable := range flag.Envs {
+				if !found || !strings.Contains(text, "$"+variable) {
+					t.Errorf("%s --help: --%s does not name %s: %q", command.Path(), flag.Name, variable, text)
+				}
+			}
+			if flag.HasDefault && !strings.Contains(text, "Default: ") {
+				t.Errorf("%s --help: --%s does not tell its default, %q: %q", command.Path(), flag.Name, flag.Default, text)
+			}
+			checked++
+		}
+	}
+	if checked < 20 {
+		t.Errorf("only %d flags were looked at", checked)
+	}
+	if p := start(t, nil, "serve", "--help"); p.end() != 0 || !strings.Contains(space.ReplaceAllString(p.out.String(), " "), "Address to serve on. Default: 127.0.0.1:8080 ($BERTH_LISTEN)") {
+		t.Errorf("serve --help: %s", p.out)
+	}
+}

@@ -1,0 +1,326 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/internal/auth"
+	"berth/internal/config"
+	"berth/internal/node"
+	"berth/internal/pve"
+	"berth/internal/pve/sim"
+	"berth/internal/session"
+	"berth/internal/web"
+)
+
+// ownersRoutes belong to the owners of the installation: to everybody else they say so, whatever is named in the request,
+// and before anything is looked up.
+var ownersRoutes = []string{
+	"GET /settings/hosts", "POST /settings/hosts", "GET /settings/hosts/{id}/repin", "POST /settings/hosts/{id}/repin",
+	"GET /settings/hosts/{id}/remove", "POST /settings/hosts/{id}/remove",
+	"GET /api/hosts", "POST /api/hosts", "POST /api/hosts/certificate", "POST /api/hosts/repin", "POST /api/hosts/remove",
+}
+
+// victim is what a namesake tries to get at: root@pam of another installation.
+type victim struct {
+	browser *browser
+	dc      *sim.Datacenter
+	host    *sim.Host
+	known   auth.LoginHost
+	session string // id
+	hash    string // of the session's token
+	entry   string // id of an entry of the audit trail
+}
+
+// guesses are ids of the victim's by what a route calls its wildcard, or an input its field. A route with another one needs
+// a line here: what of the victim's could be named in its place?
+func (v victim) guesses(name string) ([]string, bool) {
+	switch name {
+	case "id":
+		return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.entry}, true
+	case "host":
+		return []string{v.host.Address()}, true
+	case "port":
+		return []string{""}, true // it is part of the address
+	case "fingerprint":
+		return []string{v.host.Fingerprint()}, true
+	case "whose":
+		return []string{"everyone"}, true
+	case "before":
+		return []string{v.entry}, true
+	case "q":
+		return []string{v.known.ID, "only-here", "Victim/1.0"}, true
+	case "status", "sort", "action", "result", "from", "to", "limit": // of words that are the same for everybody
+		return []string{""}, true
+	}
+	return nil, false
+}
+
+// secrets are texts that show, wherever they appear, that something is shared.
+func (v victim) secrets() []string {
+	return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.host.Address(), v.host.Fingerprint(), "only-here", "Victim/1.0", v.browser.token()}
+}
+
+// state is what the victim has, as far as anybody else could change it.
+func (v victim) state(t *testing.T, b *bench) string {
+	t.Helper()
+	known, err := b.store.LoginHost(t.Context(), v.known.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, one := range v.browser.sessionList("") {
+		ids = append(ids, one["id"].(string))
+	}
+	return fmt.Sprint(ids, brief(v.browser.entries("?whose=mine")), v.browser.get("/api/containers").json(t)["counts"],
+		known.Address, known.Datacenter, *known.Key, known.Fingerprint)
+}
+
+// TestAbuseNamesakeWalksEveryRoute: two installations that give themselves the same names both vouch for a root@pam. Through
+// every route in the table, whatever of the other's is guessed, neither finds or changes anything of the other.
+func TestAbuseNamesakeWalksEveryRoute(t *testing.T) {
+	for name, change := range map[string]func(*config.Settings){"any host may vouch": nil, "the other one owns the installation": claimed} {
+		t.Run(name, func(t *testing.T) {
+			b := newBenchWith(t, change)
+			v := victim{browser: b.browser(t)}
+			v.browser.http.Transport = &named{agent: "Victim/1.0"}
+			same := sim.Options{Name: "same", Members: []string{"pve1", "pve2"}}
+			v.dc, v.host = b.newHost(t, same)
+			if err := v.dc.AddContainer(sim.Container{VMID: 777, Name: "only-here"}); err != nil {
+				t.Fatal(err)
+			}
+			b.advance(11 * time.Second)
+			v.browser.signIn(v.host, "root@pam")
+			hash, _ := session.HashToken(v.browser.token())
+			v.session, v.hash = v.browser.sessionID(), hash.String()
+			v.entry = v.browser.entries("?whose=mine")[0]["id"].(string)
+			at, err := addressOf(v.host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.known, err = b.store.LoginHostAt(t.Context(), at); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(v.browser.get("/api/containers").body, "only-here") {
+				t.Fatal("the victim does not see its own container")
+			}
+
+			_, fake := b.newHost(t, same)
+			if change != nil {
+				at, err := addressOf(fake)
+				if err != nil {
+					t.Fatal(err)
+				}
+				shown, err := pve.ParseFingerprint(fake.Fingerprint())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := b.KnowHost(t.Context(), at, shown); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w := walk{bench: b, victim: v, host: fake, browser: b.browser(t)}
+			before, asked := v.state(t, b), len(v.host.Requests())
+			w.browser.signIn(fake, "root@pam")
+			for _, route := range b.Routes() {
+				w.try(t, route)
+			}
+			if w.named < 10 {
+				t.Errorf("only %d requests named something of the victim's", w.named)
+			}
+			if n := len(v.host.Requests()); n != asked {
+				t.Errorf("the victim's host was asked %d times", n-asked)
+			}
+			if after := v.state(t, b); after != before {
+				t.Errorf("the victim has\n%s\nand had\n%s", after, before)
+			}
+		})
+	}
+}
+
+// named is a client with a name of its own.
+type named struct{ agent string }
+
+func (n *named) RoundTrip(r *http.Request) (*http.Response, error) {
+	r.Header.Set("User-Agent", n.agent)
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// walk is a namesake on its way through the routes.
+type walk struct {
+	*bench
+	victim  victim
+	host    *sim.Host
+	browser *browser
+	named   int // how many requests named something of the victim's
+}
+
+// try asks a route for all that it can be asked for.
+func (w *walk) try(t *testing.T, route web.Route) {
+	t.Helper()
+	if route.Access() == web.Public {
+		// Nobody is somebody there, and a session changes nothing.
+		w.send(t, route, strings.TrimSuffix(route.Path, "{$}"), nil, "")
+		return
+	}
+	fields := inputFields(t, route)
+	paths := []string{strings.TrimSuffix(route.Path, "{$}")}
+	var ids []string // what the request names, by path
+	if begin := strings.IndexByte(paths[0], '{'); begin >= 0 {
+		end := strings.IndexByte(paths[0], '}')
+		guesses, known := w.victim.guesses(paths[0][begin+1 : end])
+		if !known || strings.Count(paths[0], "{") > 1 {
+			t.Errorf("%s: what of another identity's could stand in its path? Add it to guesses", route.Pattern())
+			return
+		}
+		pattern := paths[0]
+		paths = nil
+		for _, guess := range guesses {
+			paths, ids = append(paths, pattern[:begin]+url.PathEscape(guess)+pattern[end+1:]), append(ids, guess)
+		}
+	}
+	for i, path := range paths {
+		id := ""
+		if ids != nil {
+			id = ids[i]
+		}
+		for _, body := range w.bodies(t, route, fields) {
+			w.send(t, route, path, body, id)
+		}
+	}
+}
+
+// inputFields are the names that a route's input has. Pages have no declared one: they get every name that there is.
+func inputFields(t *testing.T, route web.Route) []string {
+	t.Helper()
+	if route.Doc == nil || route.Doc.In == nil {
+		if route.Shape == web.Page {
+			return []string{"id", "host", "fingerprint", "whose", "before", "q"}
+		}
+		return nil
+	}
+	var names []string
+	for _, f := range reflect.VisibleFields(route.Doc.In) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); f.IsExported() && name != "" && name != "-" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// bodies are the inputs to try: none, each field with each guess, and all fields at once.
+func (w *walk) bodies(t *testing.T, route web.Route, fields []string) []map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	bodies := []map[string]string{nil, all}
+	for _, field := range fields {
+		guesses, known := w.victim.guesses(field)
+		if !known {
+			t.Errorf("%s: what of another identity's could stand in %q? Add it to guesses", route.Pattern(), field)
+		}
+		for _, guess := range guesses {
+			if guess == "" {
+				continue
+			}
+			if all[field] == "" {
+				all[field] = guess
+			}
+			bodies = append(bodies, map[string]string{field: guess})
+		}
+	}
+	return bodies
+}
+
+// send sends one request and looks at what comes back.
+func (w *walk) send(t *testing.T, route web.Route, path string, in map[string]string, id string) {
+	t.Helper()
+	if w.browser.token() == "" || !w.browser.signedIn() {
+		w.browser = w.bench.browser(t)
+		w.browser.signIn(w.host, "root@pam")
+	}
+	values := url.Values{}
+	for name, value := range in {
+		values.Set(name, value)
+	}
+	var r reply
+	switch {
+	case route.Method == http.MethodGet:
+		r = w.browser.get(path + "?" + values.Encode())
+	case route.Shape == web.API:
+		r = w.browser.do(route.Method, path, "application/json", jsonText(t, in))
+	default:
+		r = w.browser.do(route.Method, path, "application/x-www-form-urlencoded", values.Encode())
+	}
+	what := fmt.Sprintf("%s (%s with %v)", route.Pattern(), path, in)
+	owners := slices.Contains(ownersRoutes, route.Pattern())
+	switch {
+	case owners && r.StatusCode != http.StatusForbidden && r.StatusCode != http.StatusUnprocessableEntity:
+		t.Errorf("%s: %d, want 403 as for everybody who is no owner", what, r.StatusCode)
+	case !owners && id != "" && r.StatusCode != http.StatusNotFound:
+		t.Errorf("%s: %d, want 404", what, r.StatusCode)
+	case !owners && in["whose"] == "everyone" && route.Access() != web.Public && r.StatusCode == http.StatusOK && strings.Contains(r.body, `"everyone":true`):
+		t.Errorf("%s: everyone's for somebody who is no owner", what)
+	case r.StatusCode >= http.StatusInternalServerError:
+		t.Errorf("%s: %d %s", what, r.StatusCode, r.body)
+	}
+	if id != "" || len(in) > 0 {
+		w.named++
+	}
+	for _, secret := range w.victim.secrets() {
+		given := strings.Contains(id, secret) || slices.ContainsFunc(valuesOf(in), func(v string) bool { return strings.Contains(v, secret) })
+		if !given && strings.Contains(r.body, secret) {
+			t.Errorf("%s: the answer holds %s of the other one's", what, secret)
+		}
+	}
+}
+
+func valuesOf(in map[string]string) []string {
+	var values []string
+	for _, v := range in {
+		values = append(values, v)
+	}
+	return values
+}
+
+// A node of another identity, named by its id, does not exist.
+func TestAbuseNodeOfAnotherIdentity(t *testing.T) {
+	b := newBench(t)
+	_, mine := b.newHost(t, sim.Options{})
+	_, other := b.newHost(t, sim.Options{})
+	one, two := b.browser(t), b.browser(t)
+	one.signIn(mine, "root@pam")
+	two.signIn(other, "root@pam")
+	nodeOf := func(b *browser) string {
+		t.Helper()
+		return b.get("/api/containers").json(t)["nodes"].([]any)[0].(map[string]any)["nodeId"].(string)
+	}
+	guessed := nodeOf(two)
+	if nodeOf(one) == guessed {
+		t.Fatal("two installations are one node")
+	}
+	found, err := b.sessions.Find(t.Context(), one.token())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := node.NewService(b.hosts, b.sessions)
+	asked := len(other.Requests())
+	for _, id := range []string{guessed, "", "1", strings.ToUpper(guessed)} {
+		err := nodes.Call(t.Context(), session.Caller{Identity: found.Identity, Session: found}, id, func(context.Context, *pve.Host, pve.Credentials) error {
+			t.Errorf("%q: a call was made", id)
+			return nil
+		})
+		if err == nil {
+			t.Errorf("%q is a node of root@pam", id)
+		}
+	}
+	if len(other.Requests()) != asked {
+		t.Error("the other installation was asked")
+	}
+}

@@ -1,0 +1,138 @@
+package app
+
+import (
+	"database/sql"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"berth/internal/pve/sim"
+	"berth/internal/store"
+)
+
+// An older copy of the whole database, made while Berth did not run or while it did, brings back no session.
+func TestAbuseRestoredDatabase(t *testing.T) {
+	for name, running := range map[string]bool{"made before a start": false, "made while it ran": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			_, host := b.newHost(t, sim.Options{})
+			browser := b.browser(t)
+			browser.signIn(host, "alice@pve")
+			token := browser.token()
+			database, copied := filepath.Join(b.folder, store.FileName), filepath.Join(t.TempDir(), "copy.db")
+			if !running {
+				b.stop()
+			}
+			db, err := sql.Open("sqlite", "file:"+database+"?mode=ro")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.ExecContext(t.Context(), "VACUUM INTO ?", copied); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !running {
+				b.begin(t)
+			}
+			ask := func() int {
+				t.Helper()
+				return b.browser(t).do("GET", "/api/auth/session", "", "", "Cookie", "lxc-session="+token).StatusCode
+			}
+			if code := ask(); code != http.StatusOK {
+				t.Fatalf("after an ordinary restart: %d", code)
+			}
+			if r := b.browser(t).do("POST", "/api/auth/logout", "application/json", "{}", "Cookie", "lxc-session="+token); r.StatusCode != http.StatusOK {
+				t.Fatalf("sign-out: %d", r.StatusCode)
+			}
+			b.stop()
+			text, err := os.ReadFile(copied)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, rest := range []string{"-wal", "-shm"} {
+				if err := os.Remove(database + rest); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(database, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.begin(t)
+			if code := ask(); code != http.StatusUnauthorized {
+				t.Errorf("after the database was put back: %d", code)
+			}
+			var told int
+			err = b.count(t, &told, "SELECT COUNT(*) FROM audit WHERE action = 'session_end' AND detail LIKE '%older copy%'")
+			if err != nil || told != 1 {
+				t.Errorf("the trail tells it %d times, %v", told, err)
+			}
+			// It is told once; a session from then on survives a restart.
+			browser = b.browser(t)
+			browser.signIn(host, "alice@pve")
+			token = browser.token()
+			b.stop()
+			b.begin(t)
+			if code := ask(); code != http.StatusOK {
+				t.Errorf("a session from afterwards: %d", code)
+			}
+		})
+	}
+}
+
+// A database that is put back without the file beside it is taken for an older copy; a new one is not, whatever lies there.
+func TestAbuseRestoredDatabaseAlone(t *testing.T) {
+	b := newBench(t)
+	_, host := b.newHost(t, sim.Options{})
+	browser := b.browser(t)
+	browser.signIn(host, "alice@pve")
+	for _, text := range []string{"", "not a number\n"} {
+		b.stop()
+		file := filepath.Join(b.folder, epochFile)
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if text != "" {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.begin(t)
+		browser.base = b.URL()
+		if r := browser.get("/api/auth/session"); r.StatusCode != http.StatusUnauthorized {
+			t.Errorf("with %q beside it: %d", text, r.StatusCode)
+		}
+		browser = b.browser(t)
+		browser.signIn(host, "alice@pve")
+	}
+	b.stop()
+	files, err := filepath.Glob(filepath.Join(b.folder, store.FileName+"*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.begin(t)
+	var told int
+	if err := b.count(t, &told, "SELECT COUNT(*) FROM audit"); err != nil || told != 0 {
+		t.Errorf("a new database was taken for an older copy: %d entries, %v", told, err)
+	}
+}
+
+// count asks the database itself.
+func (b *bench) count(t *testing.T, into *int, query string) error {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(b.folder, store.FileName)+"?mode=ro")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return db.QueryRowContext(t.Context(), query).Scan(into)
+}

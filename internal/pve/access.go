@@ -1,0 +1,101 @@
+package pve
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Permissions are the privileges that a user or token holds, by ACL path ("/vms/101") and privilege ("VM.Audit"). A
+// privilege that is in the map is held at that path; its value tells whether it propagates to what lies below.
+type Permissions map[string]map[string]bool
+
+// Has tells whether a privilege is held at exactly this path. PVE lists its top paths ("/", "/vms", "/nodes", "/storage",
+// ...) and every path that has an ACL entry; what holds for a path that isn't listed follows from the ones above it.
+func (p Permissions) Has(path, privilege string) bool {
+	_, ok := p[path][privilege]
+	return ok
+}
+
+// maxPermissionsBody holds some 800 paths with every privilege that there is, and many more with a role's.
+const maxPermissionsBody = 1 << 20
+
+// Permissions asks what the credentials may do. Everybody may ask that about themselves.
+func (h *Host) Permissions(ctx context.Context, credentials Credentials) (Permissions, error) {
+	c := get(credentials, "access", "permissions")
+	c.maxBody = maxPermissionsBody
+	a, err := h.do(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if a.data == nil {
+		return Permissions{}, nil
+	}
+	paths := flags(a.data)
+	if paths == nil {
+		return nil, h.notProxmox(c, a, "the answer is not an object")
+	}
+	return paths, nil
+}
+
+// flags reads an object of objects of booleans. What has another shape is left out.
+func flags(raw json.RawMessage) map[string]map[string]bool {
+	var outer record
+	if isNull(raw) || json.Unmarshal(raw, &outer) != nil {
+		return nil
+	}
+	result := make(map[string]map[string]bool, len(outer))
+	for name, raw := range outer {
+		var inner record
+		if json.Unmarshal(raw, &inner) != nil {
+			continue
+		}
+		set := make(map[string]bool, len(inner))
+		for privilege := range inner {
+			set[privilege] = inner.bool(privilege)
+		}
+		result[name] = set
+	}
+	return result
+}
+
+// TokenOptions say what a new token may do and how long.
+type TokenOptions struct {
+	// FullPrivileges gives the token everything that its user may do. Otherwise it holds what is granted to it as well,
+	// which at first is nothing (privsep in PVE).
+	FullPrivileges bool
+	// Expire is when it stops working; zero means with its user.
+	Expire  time.Time
+	Comment string
+}
+
+// CreateToken makes an API token for a user id. PVE shows the secret this once. A name that is taken is
+// KindInvalidParameters with Fields["tokenid"]; a token may not make tokens.
+func (h *Host) CreateToken(ctx context.Context, credentials Credentials, userID, name string, o TokenOptions) (Token, error) {
+	c := post(credentials, "access", "users", userID, "token", name)
+	c.set("privsep", "1")
+	if o.FullPrivileges {
+		c.set("privsep", "0")
+	}
+	if !o.Expire.IsZero() {
+		c.setInt("expire", o.Expire.Unix())
+	}
+	if o.Comment != "" {
+		c.set("comment", o.Comment)
+	}
+	r, a, err := h.object(ctx, c)
+	if err != nil {
+		return Token{}, err
+	}
+	t := Token{ID: userID + "!" + name, Secret: r.text("value")}
+	if r.text("full-tokenid") != t.ID || !headerSafe(t.Secret) {
+		return Token{}, h.notProxmox(c, a, "the answer is not a token")
+	}
+	return t, nil
+}
+
+// DeleteToken removes an API token; it stops working at once.
+func (h *Host) DeleteToken(ctx context.Context, credentials Credentials, userID, name string) error {
+	_, err := h.do(ctx, remove(credentials, "access", "users", userID, "token", name))
+	return err
+}

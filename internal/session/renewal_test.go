@@ -1,0 +1,35 @@
+package session_test
+
+import (
+	"context"
+	"testing"
+
+	"berth/internal/pve"
+	"berth/internal/session"
+)
+
+// Proxmox VE holds its refusals back, so that a request may have given up before the renewal is refused too.
+func TestRefusedRenewalEndsTheSessionThoughNobodyWaits(t *testing.T) {
+	b := newBench(t)
+	lost := make(chan session.Session, 1)
+	b.registry = session.NewRegistry(session.Options{
+		Store: b.store, Sealer: b.sealer, Renewer: b.renewer, Now: b.now, Lost: func(_ context.Context, s session.Session) { lost <- s },
+	})
+	token, s := b.start(t)
+	b.renewer.begun, b.renewer.hold, b.renewer.err = make(chan struct{}), make(chan struct{}), refused
+	ctx, giveUp := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- b.registry.Call(ctx, s.Hash, func(context.Context, pve.Ticket) error { return refused })
+	}()
+	<-b.renewer.begun
+	giveUp()
+	if err := <-done; !pve.IsKind(err, pve.KindUnauthenticated) {
+		t.Errorf("call: %v, want the refusal that it got", err)
+	}
+	close(b.renewer.hold)
+	if got := <-lost; got.Hash != s.Hash {
+		t.Errorf("lost %v", got.Hash)
+	}
+	b.alive(t, token, false)
+}

@@ -1,0 +1,48 @@
+// Package testneed owns what happens to a test that lacks something on this machine: it is skipped with a sentence that
+// says what is missing, or fails where BERTH_TEST_REQUIRE, a list such as "chromium,nginx", says that it must be there.
+//
+// Only tests import it. It installs and starts nothing.
+package testneed
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Variable is the environment variable that names what must be there.
+const Variable = "BERTH_TEST_REQUIRE"
+
+// Missing ends a test for want of a thing, by the name that the variable knows it by: skipped, or failed if it is required.
+func Missing(t testing.TB, thing, sentence string) {
+	t.Helper()
+	if required(os.Getenv(Variable), thing) {
+		t.Fatalf("%s, and %s requires %s", sentence, Variable, thing)
+	}
+	t.Skip(sentence)
+}
+
+// Skip ends a test for want of a thing unless it was found.
+func Skip(t testing.TB, thing string, found bool) {
+	t.Helper()
+	if !found {
+		Missing(t, thing, "there is no "+thing+" here")
+	}
+}
+
+// Command is the path of a program that a test needs. Besides PATH it looks where Debian keeps programs for root.
+func Command(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name)
+	}
+	Skip(t, name, err == nil)
+	return path
+}
+
+func required(list, thing string) bool {
+	return slices.ContainsFunc(strings.Split(list, ","), func(s string) bool { return strings.TrimSpace(s) == thing })
+}

@@ -1,0 +1,27 @@
+package web
+
+import (
+	"net/http"
+
+	"berth/internal/fault"
+)
+
+// health is the answer of the probes.
+type health struct {
+	Status string `json:"status"`
+}
+
+// healthz tells that the process answers.
+func (s *Site) healthz(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Cache-Control", "no-store")
+	return WriteJSON(w, health{Status: "ok"})
+}
+
+// readyz tells whether the stores answer too.
+func (s *Site) readyz(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Cache-Control", "no-store")
+	if err := s.o.Ready(r.Context()); err != nil {
+		return fault.StoreDown(err)
+	}
+	return WriteJSON(w, health{Status: "ok"})
+}

@@ -1,0 +1,140 @@
+package view
+
+import "time"
+
+// Shell is what every page needs around its content.
+type Shell struct {
+	Title    string
+	BasePath string // "" at the root, else "/berth": no slash at the end
+	UserID   string // "alice@pve"; empty when nobody is signed in
+	Host     string // the login host of the session, for people: "pve.lan:8006"
+	Current  string // which entry of the sidebar is the open one: "containers", or the Name of a NavLink
+	// Settings are the entries of the sidebar's group of that name, in order; none for visitors.
+	Settings []NavLink
+	// Insecure is set when, as far as Berth can see, passwords travel in the clear.
+	Insecure bool
+}
+
+// Link is a path of this site as the browser must ask for it, below the base path.
+func (s Shell) Link(path string) string { return s.BasePath + path }
+
+// NavLink is one entry of the sidebar.
+type NavLink struct {
+	Name  string // what Shell.Current is on that page: "about"
+	Label string
+	Path  string // below the base path: "/settings/about"
+	Icon  string // of icon.templ
+}
+
+// Option is one choice of a select.
+type Option struct{ Value, Label string }
+
+// Failure is why a form as a whole was refused.
+type Failure struct {
+	Message string // the one sentence
+	Hint    string // at most one line that helps; may be empty
+	ErrorID string // the log has the cause under this id; may be empty
+}
+
+// Certificate is a certificate that a host presented and that nobody vouches for yet.
+type Certificate struct {
+	Address     string // host:port, for people
+	Fingerprint string // SHA-256, AB:CD:...
+	Previous    string // the fingerprint that was pinned, when it changed; empty at first contact
+}
+
+// Login is the page /login in all its states. What the visitor typed comes back, but never the password.
+type Login struct {
+	Shell
+	Host, Port, Username, Realm, Next string
+	Realms                            []Realm
+	Errors                            map[string]string // by field name: host, port, username, password, realm
+	Failure                           *Failure
+	// Confirm asks to compare the certificate's fingerprint; the form then carries it in the field "fingerprint", and
+	// sending it again is the confirmation.
+	Confirm *Certificate
+	// Changed says that the host's certificate isn't the pinned one any more: refused, nothing to confirm.
+	Changed *Certificate
+	// Provider says that the visitor signs in at an identity provider, and leads there.
+	Provider *Provider
+	Notice   string // "You have signed out."
+	// AskClaimCode asks for the code of an installation that nobody has claimed yet; ClaimCode is what was typed.
+	AskClaimCode bool
+	ClaimCode    string
+}
+
+// Factor is one kind of second factor.
+type Factor struct {
+	Kind  string // "totp", "recovery", "yubico"
+	Label string
+}
+
+// SecondFactor is the second step of a sign-in, at /login/tfa.
+type SecondFactor struct {
+	Shell
+	UserID    string // who signs in
+	Address   string // where: host:port
+	Challenge string
+	Next      string
+	Kinds     []Factor // what can be used here; empty when only WebAuthn or U2F is enrolled
+	Kind      string   // the chosen one
+	// BrowserKey is set when WebAuthn or U2F is enrolled: bound to Proxmox's own origin, so it cannot work here.
+	BrowserKey bool
+	// RecoveryLeft is how many recovery codes are unused; -1 when none were ever made.
+	RecoveryLeft int
+	// TOTPLeft is how many wrong codes Proxmox takes at most before it locks them for the account; nil before the first.
+	TOTPLeft *int
+	Errors   map[string]string // by field name: code, kind
+	Failure  *Failure
+}
+
+// Banner is one line above a page's content about a host.
+type Banner struct {
+	Title  string // "pve.lan doesn't answer"
+	Detail string // what it means and what to do
+	Since  time.Time
+}
+
+// Container is one row of the list. Sizes are bytes, Uptime is seconds, CPU is a fraction of MaxCPU's cores (0 to 1).
+type Container struct {
+	NodeID, Node, Host string // Node is PVE's member name, Host the login host for people
+	VMID               int
+	Name, Status       string // running, stopped, or what PVE says
+	CPU                float64
+	MaxCPU             float64
+	Mem, MaxMem        int64
+	Disk, MaxDisk      int64
+	Uptime             int64
+	Tags               []string
+	MoreTags           int // how many there are beside these
+	Lock               string
+	Template           bool
+}
+
+// Dashboard is the page /, the signed-in user's containers.
+type Dashboard struct {
+	Shell
+	Query   string // what is searched for
+	Status  string // "", "running", "stopped"
+	Sort    string // column name; a leading "-" sorts downwards
+	Rows    []Container
+	More    int // how many more match than Rows holds
+	Total   int // all containers, whatever the filter
+	Running int
+	Stopped int
+	Other   int // neither running nor stopped
+	// Stale is set when the rows are what was last known, as of ReadAt.
+	Stale  bool
+	ReadAt time.Time
+	Now    time.Time
+	Banner *Banner
+}
+
+// Problem is an error page: 403, 404, 421, 500, 503.
+type Problem struct {
+	Shell
+	Status  int
+	Title   string
+	Message string
+	ErrorID string
+}
