@@ -31,7 +31,7 @@ var update = flag.Bool("update", false, "write the tables of flags in README.md 
 
 // Packages that are named together below.
 const (
-	features = "internal/auth internal/session internal/node internal/container internal/audit"
+	features = "internal/auth internal/session internal/node internal/container internal/task internal/token internal/audit"
 	leaves   = "internal/pve internal/seal internal/fault"
 	adapters = "internal/web internal/api internal/store internal/redis"
 )
@@ -56,6 +56,8 @@ var mayImport = map[string]string{
 	"internal/session":   features + " " + leaves,
 	"internal/node":      features + " " + leaves,
 	"internal/container": features + " " + leaves,
+	"internal/task":      features + " " + leaves,
+	"internal/token":     features + " " + leaves,
 	"internal/audit":     features + " " + leaves,
 
 	"internal/pve":      "",
@@ -72,6 +74,8 @@ var neverImport = map[string]string{
 	"internal/session":   "net/http database/sql",
 	"internal/node":      "net/http database/sql",
 	"internal/container": "net/http database/sql",
+	"internal/task":      "net/http database/sql",
+	"internal/token":     "net/http database/sql",
 	"internal/audit":     "net/http database/sql",
 	"internal/fault":     "net/http database/sql",
 	"internal/store":     "net/http",

@@ -104,7 +104,7 @@ func (s *Service) List(ctx context.Context, caller session.Caller, q Query) (Lis
 		}
 		hosts[n.ID] = n.Address.String()
 		list.Nodes = append(list.Nodes, Source{
-			NodeID: n.ID, Name: n.Name(), Host: n.Address.Host, Port: n.Address.Port, ReadAt: r.at, Problem: problem(r.err),
+			NodeID: n.ID, Name: n.Name, Host: n.Address.Host, Port: n.Address.Port, ReadAt: r.at, Problem: problem(r.err),
 		})
 	}
 	if len(all) == 0 && failed != nil {

@@ -13,11 +13,15 @@ import (
 // Node is one door to containers.
 type Node struct {
 	ID      string
+	Name    string // unique among the nodes of its owner
 	Address pve.Address
+	// Cluster is shared by all nodes, whoever owns them, that were proven to be doors to the same Proxmox VE installation.
+	Cluster string
+	// Group is shared by the nodes of one owner whose containers are listed once: those of one cluster, and those that the
+	// owner said are.
+	Group     string
+	IsDefault bool
 }
-
-// Name is what people call the node.
-func (n Node) Name() string { return n.Address.Host }
 
 // Service finds and calls nodes. It is safe for concurrent use.
 type Service struct {
@@ -36,7 +40,8 @@ func (s *Service) List(ctx context.Context, caller session.Caller) ([]Node, erro
 	if err != nil {
 		return nil, fault.StoreDown(err)
 	}
-	return []Node{{ID: caller.Session.LoginHost, Address: at}}, nil
+	id := caller.Session.LoginHost
+	return []Node{{ID: id, Name: at.Host, Address: at, Cluster: caller.Identity.Datacenter, Group: caller.Identity.Datacenter, IsDefault: true}}, nil
 }
 
 // Call runs one call at a node with the caller's own credential. It returns a fault of kind not found for a node that

@@ -27,11 +27,18 @@ func (i Identity) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("datacenter", i.Datacenter), slog.String("user", i.UserID))
 }
 
-// Caller is who runs an authenticated action. Only the guard in front of the routes makes one, from a valid session.
+// Caller is who runs an authenticated action. Only the guard in front of the routes makes one, from a valid session or a
+// valid access token.
 type Caller struct {
 	Identity Identity
-	Session  Session
+	// Session is the zero value for a caller who came with an access token.
+	Session Session
+	// Token is the id of the access token that the caller came with, empty for a session.
+	Token string
 }
+
+// SignedIn tells whether the caller has a session, and with it a ticket. One with an access token has none.
+func (c Caller) SignedIn() bool { return c.Session.Hash != Hash{} }
 
 // Client is where a request came from, for people and for the audit trail. It proves nothing.
 type Client struct {
