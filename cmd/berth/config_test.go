@@ -83,13 +83,53 @@ func TestProblemsOfDemoAndSim(t *testing.T) {
 	}
 }
 
+// A value that begins with "-" is a value: it is told beside all other problems.
+func TestNegativeValues(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ args, want []string }{
+		{[]string{"serve", "--audit-days", "-1", "--session-idle", "-3h", "--log-level", "-x"}, []string{
+			"--audit-days (BERTH_AUDIT_DAYS): ", "--session-idle (BERTH_SESSION_IDLE): ", "--log-level (BERTH_LOG_LEVEL): "}},
+		{[]string{"sim", "--containers", "-3", "--listen", "8006"}, []string{"--containers (BERTH_CONTAINERS): ", "--listen (BERTH_LISTEN): "}},
+		{[]string{"demo", "--hosts", "-2", "--containers", "-.5"}, []string{"--hosts (BERTH_DEMO_HOSTS): ", "--containers (BERTH_CONTAINERS): "}},
+	} {
+		said := refused(t, nil, test.args...)
+		for _, want := range test.want {
+			if !strings.Contains(said, "berth: "+want) {
+				t.Errorf("%v: said %q, want %q", test.args, said, want)
+			}
+		}
+		if n := strings.Count(said, "\n"); n != len(test.want) {
+			t.Errorf("%v: said %d lines, want %d\n%s", test.args, n, len(test.want), said)
+		}
+	}
+}
+
 func TestUnknownFlagsAndCommands(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"serve", "--nonsense"}, {"nonsense"}, {"serve", "extra"}, {}} {
-		p := start(t, nil, args...)
-		if code := p.end(); code != 1 || !strings.Contains(p.err.String(), "berth: ") {
-			t.Errorf("%v: status %d, %q", args, code, p.err)
+	for _, test := range []struct{ args, want []string }{
+		{[]string{"serve", "--nonsense"}, []string{"unknown flag --nonsense", "(see berth serve --help)"}},
+		{[]string{"serve", "--audit-day", "-1"}, []string{"unknown flag --audit-day", `"--audit-days"`, "(see berth serve --help)"}},
+		{[]string{"serve", "extra"}, []string{"unexpected argument extra", "(see berth serve --help)"}},
+		{[]string{"nonsense"}, []string{"unexpected argument nonsense", "(see berth --help)"}},
+		{[]string{"hosts"}, []string{`"list", "add", "repin", "remove"`, "(see berth hosts --help)"}},
+		{[]string{"serve", "--audit-days"}, []string{"--audit-days (BERTH_AUDIT_DAYS): a value is missing"}},
+		{[]string{"serve", "--tls-cert", "--tls-key", "key.pem"}, []string{"--tls-cert (BERTH_TLS_CERT): a value is missing"}},
+		{[]string{"hosts", "add", "pve.lan", "--joins"}, []string{"--joins: a value is missing"}},
+	} {
+		if said := refused(t, nil, test.args...); !oneSentence(said, test.want...) {
+			t.Errorf("%v: said %q, want one sentence with %q", test.args, said, test.want)
 		}
+	}
+}
+
+// Whoever types the name alone learns what there is; --version is the verb.
+func TestNameAloneAndVersion(t *testing.T) {
+	t.Parallel()
+	if help := start(t, nil).finished(); help != start(t, nil, "--help").finished() || !strings.Contains(help, "Try Berth with simulated Proxmox hosts") {
+		t.Errorf("alone it says %q", help)
+	}
+	if told := start(t, nil, "--version").finished(); told != "berth "+testVersion+"\n" || told != start(t, nil, "version").finished() {
+		t.Errorf("--version says %q", told)
 	}
 }
 

@@ -29,6 +29,9 @@ type commands struct {
 	Hosts   hostsCommand   `cmd:"" help:"List, add, re-pin and remove the hosts that people may sign in with."`
 	Keys    keysCommand    `cmd:"" help:"List and rotate the keys that secrets are sealed with."`
 	Version versionCommand `cmd:"" help:"Tell which version this is."`
+
+	// TellVersion is what people try who know other programs.
+	TellVersion kong.VersionFlag `name:"version" help:"Tell which version this is."`
 }
 
 func main() {
@@ -53,31 +56,41 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindTo(stdout, (*io.Writer)(nil)),
+		kong.Vars{"version": "berth " + programVersion()},
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "berth:", err)
 		return 1
 	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	if args, err = tieValues(parser.Model, args); err != nil {
+		return fail(stderr, err)
+	}
 	command, err := parser.Parse(args)
 	if exited >= 0 {
-		return exited // --help
+		return exited // --help, --version
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "berth: %v (see berth --help)\n", err)
-		return 1
+		return fail(stderr, notUnderstood(err))
 	}
 	if err := command.Run(); err != nil {
-		var problems config.Problems
-		if errors.As(err, &problems) {
-			for _, p := range problems {
-				fmt.Fprintln(stderr, "berth:", p)
-			}
-			return 1
-		}
-		fmt.Fprintln(stderr, "berth:", err)
-		return 1
+		return fail(stderr, err)
 	}
 	return 0
+}
+
+// fail tells what went wrong, a line for each problem, and returns the exit status.
+func fail(stderr io.Writer, err error) int {
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		problems = config.Problems{err.Error()}
+	}
+	for _, p := range problems {
+		fmt.Fprintln(stderr, "berth:", p)
+	}
+	return 1
 }
 
 // helpText is what --help says of a flag: its meaning, its default and its variables.

@@ -116,7 +116,8 @@ func (p *Problems) add(flag, variable, format string, args ...any) {
 	*p = append(*p, fmt.Sprintf("--%s (%s): %s", flag, variable, fmt.Sprintf(format, args...)))
 }
 
-func (p Problems) orNil() error {
+// OrNil is the problems as an error; nil if there are none.
+func (p Problems) OrNil() error {
 	if len(p) == 0 {
 		return nil
 	}
@@ -164,7 +165,7 @@ func (s Serve) Check() (Settings, error) {
 	out.SessionMax = checkDuration(&p, "session-max", "BERTH_SESSION_MAX", s.SessionMax, time.Minute, 365*24*time.Hour)
 	s.checkHosts(&p, &out)
 	s.checkSite(&p, &out)
-	return out, p.orNil()
+	return out, p.OrNil()
 }
 
 // loadCertificate reads a certificate and its key, or adds problems and returns nil.
@@ -195,7 +196,7 @@ func loadCertificate(p *Problems, certificate, key string) *tls.Certificate {
 func (l Log) Check() (LogSettings, error) {
 	var p Problems
 	out := l.check(&p)
-	return out, p.orNil()
+	return out, p.OrNil()
 }
 
 func (l Log) check(p *Problems) LogSettings {

@@ -39,7 +39,7 @@ func (d Demo) Check() (DemoSettings, error) {
 	}
 	out.Hosts = checkCount(&p, "hosts", "BERTH_DEMO_HOSTS", d.Hosts, 1, maxDemoHosts)
 	out.Containers = checkCount(&p, "containers", "BERTH_CONTAINERS", d.Containers, 0, maxDemoContainers)
-	return out, p.orNil()
+	return out, p.OrNil()
 }
 
 // Sim are the flags of `berth sim` as they were given.
@@ -70,7 +70,7 @@ func (s Sim) Check(checkFault func(string) error) (SimSettings, error) {
 			p.add("fault", "BERTH_FAULT", "%v", err)
 		}
 	}
-	return out, p.orNil()
+	return out, p.OrNil()
 }
 
 func checkCount(p *Problems, flag, variable, text string, least, most int) int {

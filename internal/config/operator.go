@@ -33,5 +33,5 @@ func (o Operator) Check() (Settings, error) {
 		out.KeyFile = filepath.Join(out.Data, keyFileName)
 	}
 	Serve{AllowNetworks: o.AllowNetworks, CAFile: o.CAFile, LoginHosts: "claim"}.checkHosts(&p, &out)
-	return out, p.orNil()
+	return out, p.OrNil()
 }
