@@ -71,11 +71,11 @@ func newWays(t *testing.T, b *bench, newHost func(*testing.T) (*sim.Datacenter, 
 		}
 		return h
 	}
+	var goes []*sim.Host // once all others have their ports
 	gone := func(known bool) func(string) map[string]any {
 		h := host(known, true)
-		in := at(h)
-		h.Close()
-		return in
+		goes = append(goes, h)
+		return at(h)
 	}
 	loopback := forLoopback
 	ca := newAuthority(t)
@@ -105,6 +105,9 @@ func newWays(t *testing.T, b *bench, newHost func(*testing.T) (*sim.Datacenter, 
 		{"nothing listens", true, gone(true)},
 		{"not a Proxmox host", true, atHostile(turned)},
 		{"refused certificate", true, at(changed)},
+	}
+	for _, h := range goes {
+		h.Close()
 	}
 	b.client.Close() // connections from before the changes
 	return ways

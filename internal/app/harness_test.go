@@ -101,7 +101,8 @@ func (b *bench) begin(t *testing.T) (end func()) {
 	return end
 }
 
-// newHost starts a simulated datacenter with the default world, on the bench's clock.
+// newHost starts a simulated datacenter with the default world, on the bench's clock. It listens until the test ends, which
+// has to be the one that the program ends with; see newHostile.
 func (b *bench) newHost(t *testing.T, o sim.Options) (*sim.Datacenter, *sim.Host) {
 	t.Helper()
 	o.Now, o.RefusalDelay = b.now, -1
@@ -131,7 +132,7 @@ func (b *bench) browser(t *testing.T) *browser {
 		t.Fatal(err)
 	}
 	return &browser{t: t, base: b.URL(), http: &http.Client{
-		Jar: jar, Timeout: 20 * time.Second, Transport: &http.Transport{},
+		Jar: jar, Timeout: time.Minute, Transport: &http.Transport{},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }

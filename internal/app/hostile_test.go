@@ -25,6 +25,8 @@ type hostile struct {
 	cert     tls.Certificate
 }
 
+// newHostile starts one that listens until the test ends. The test has to be the one that the program ends with, not one of
+// its parts: a port that is free again can be the next host's, whose certificate is not the one that the program knows there.
 func newHostile(t testing.TB, cert tls.Certificate, handler http.Handler) *hostile {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

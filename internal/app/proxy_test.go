@@ -98,7 +98,7 @@ func runProxy(t *testing.T, port, program string, arguments ...string) {
 			t.Logf("%s said:\n%s", program, said.text())
 		}
 	})
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
 			c.Close()
 			return

@@ -77,7 +77,7 @@ func TestRealmsComeFromTheHost(t *testing.T) {
 	}
 	b.advance(5*time.Minute + time.Second)
 	const want = "campus:ad, corp:ldap, lab:ldap*, pam:pam, pve:pve"
-	for deadline := time.Now().Add(5 * time.Second); browser.realms(host.Address()) != want; {
+	for deadline := time.Now().Add(time.Minute); browser.realms(host.Address()) != want; {
 		if time.Now().After(deadline) {
 			t.Fatalf("five minutes later: %s, want %s", browser.realms(host.Address()), want)
 		}
@@ -100,11 +100,12 @@ func TestRealmsOfAHostThatIsDown(t *testing.T) {
 	if got := browser.realms(host.Address()); got != builtin {
 		t.Errorf("a host that does not answer: %s", got)
 	}
+	// The call itself is given up after ten seconds, and nobody waits that long for a list.
+	if took := time.Since(began); took >= 10*time.Second {
+		t.Errorf("waited %v for a host that does not answer", took)
+	}
 	if r := b.browser(t).get("/login"); r.StatusCode != http.StatusOK {
 		t.Errorf("the sign-in page: %d", r.StatusCode)
-	}
-	if took := time.Since(began); took > 8*time.Second {
-		t.Errorf("waited %v for a host that does not answer", took)
 	}
 	// The list is not needed to sign in with a realm of it.
 	in := input(host, "erin")

@@ -77,8 +77,8 @@ func TestRefusedSignIns(t *testing.T) {
 	dc, host := b.newHost(t, sim.Options{})
 	_, dead := b.newHost(t, sim.Options{})
 	deadInput := input(dead, "root@pam")
-	dead.Close()
 	_, odd := b.newHost(t, sim.Options{})
+	dead.Close() // when nobody looks for a port any more
 	odd.SetFault("", "/", sim.Fault{WrongJSON: true})
 	_ = dc
 	wrong := input(host, "alice@pve")
