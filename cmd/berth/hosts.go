@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -84,9 +85,7 @@ func (c *hostsList) Run(ctx context.Context, stdout io.Writer) error {
 			})
 		}
 		if c.JSON {
-			encoder := json.NewEncoder(stdout)
-			encoder.SetIndent("", "  ")
-			return encoder.Encode(list)
+			return printJSON(stdout, list)
 		}
 		if len(list) == 0 {
 			_, err := fmt.Fprintln(stdout, "There is no login host yet: the first sign-in makes one, or berth hosts add.")
@@ -106,6 +105,13 @@ func (c *hostsList) Run(ctx context.Context, stdout io.Writer) error {
 		}
 		return table.Flush()
 	})
+}
+
+// printJSON prints a list for programs.
+func printJSON(stdout io.Writer, list any) error {
+	encoder := json.NewEncoder(stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(list)
 }
 
 type hostsAdd struct {
@@ -138,7 +144,7 @@ func (c *hostsAdd) Run(ctx context.Context, stdout io.Writer) error {
 		}
 		peer, trusted, err := o.Presented(ctx, at)
 		if err != nil {
-			return err
+			return notLookedAt(at, err)
 		}
 		var confirmed *pve.Fingerprint
 		if !trusted || c.Fingerprint != "" {
@@ -176,7 +182,7 @@ func (c *hostsRepin) Run(ctx context.Context, stdout io.Writer) error {
 		}
 		peer, _, err := o.Presented(ctx, at)
 		if err != nil {
-			return err
+			return notLookedAt(at, err)
 		}
 		if known.Key != nil && peer.Fingerprint == known.Fingerprint {
 			_, err := fmt.Fprintf(stdout, "%s presents the certificate that it is known by, so there is nothing to change:\n  %s\n", at, known.Fingerprint)
@@ -223,6 +229,33 @@ func (c *hostsRemove) Run(ctx context.Context, stdout io.Writer) error {
 		_, err := fmt.Fprintf(stdout, "%s is no login host any more.\n", at)
 		return err
 	})
+}
+
+// notLookedAt says in one sentence why the certificate of a host is not known.
+func notLookedAt(at pve.Address, err error) error {
+	var (
+		forbidden *pve.AddressError
+		lookup    *net.DNSError
+		call      *os.SyscallError
+		failed    *pve.Error
+	)
+	switch {
+	case errors.As(err, &forbidden):
+		return fmt.Errorf("%s is not contacted: %w", at, forbidden)
+	case errors.As(err, &lookup) && lookup.IsNotFound:
+		return fmt.Errorf("%s is not contacted: no name server knows %s", at, at.Host)
+	case errors.As(err, &lookup):
+		return fmt.Errorf("%s is not contacted: the name servers do not answer", at)
+	case errors.As(err, &call):
+		return fmt.Errorf("%s does not answer: %w", at, call.Err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("%s does not answer in time", at)
+	case pve.IsKind(err, pve.KindNotProxmox):
+		return fmt.Errorf("%s answers, but not as a Proxmox VE host does", at)
+	case errors.As(err, &failed) && failed.Kind == pve.KindHostUnreachable && failed.Cause != nil:
+		return fmt.Errorf("%s does not answer: %w", at, failed.Cause)
+	}
+	return err
 }
 
 // confirm has the operator compare a presented fingerprint, or compares it with the given one.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +100,32 @@ func TestHostsOfTheOperator(t *testing.T) {
 		t.Errorf("a folder without an installation: %s", said)
 	}
 	s.stop()
+}
+
+// Why a host can't be looked at is one sentence in plain words.
+func TestAddHostThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	serve(t, folder).stop()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	shut, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := shut.Addr().String()
+	shut.Close()
+	for address, want := range map[string]string{
+		nobody:                           nobody + " does not answer: connection refused",
+		"169.254.1.1":                    "169.254.1.1:8006 is not contacted: address 169.254.1.1:8006 is never dialled: link-local",
+		plain.Listener.Addr().String():   plain.Listener.Addr().String() + " answers, but not as a Proxmox VE host does",
+		"berth-has-no-such-host.invalid": "berth-has-no-such-host.invalid:8006 is not contacted: ",
+	} {
+		said := refused(t, nil, "hosts", "add", address, "--data", folder)
+		if !oneSentence(said, want) || strings.Contains(said, "dial tcp") {
+			t.Errorf("%s: said %q, want one sentence with %q", address, said, want)
+		}
+	}
 }
 
 // failedCommand runs a command that must end with status 1, and returns what it said about why.

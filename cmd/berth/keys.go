@@ -18,6 +18,20 @@ type keysCommand struct {
 
 type keysList struct {
 	config.Installation `embed:""`
+	JSON                bool `name:"json" help:"Print JSON."`
+}
+
+// The states of a listed key.
+const (
+	keyInUse    = "in use"
+	keyNew      = "new"      // a rotation was interrupted before it came in use
+	keyReplaced = "replaced" // a rotation was interrupted before it was retired
+)
+
+// listedKey is a key in the output of keys list --json.
+type listedKey struct {
+	ID    string `json:"id"`
+	State string `json:"state"`
 }
 
 // Run lists the keys.
@@ -27,18 +41,28 @@ func (c *keysList) Run(ctx context.Context, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "KEY\tSTATE")
+		list := make([]listedKey, 0, len(keys))
 		for i, k := range keys {
-			state := "in use"
+			state := keyReplaced
 			switch {
 			case k.InUse:
+				state = keyInUse
 			case i == len(keys)-1:
-				state = "new, not in use yet: run berth keys rotate again"
-			default:
-				state = "replaced, not retired yet: run berth keys rotate again"
+				state = keyNew
 			}
-			fmt.Fprintf(table, "%s\t%s\n", k.ID, state)
+			list = append(list, listedKey{k.ID, state})
+		}
+		if c.JSON {
+			return printJSON(stdout, list)
+		}
+		meaning := map[string]string{
+			keyInUse: "in use", keyNew: "new, not in use yet: run berth keys rotate again",
+			keyReplaced: "replaced, not retired yet: run berth keys rotate again",
+		}
+		table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "KEY\tSTATE")
+		for _, k := range list {
+			fmt.Fprintf(table, "%s\t%s\n", k.ID, meaning[k.State])
 		}
 		return table.Flush()
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,6 +31,11 @@ func wantOneKey(t *testing.T, folder string) string {
 	m := regexp.MustCompile(`^KEY +STATE\n([0-9a-f]{8}) +in use\n$`).FindStringSubmatch(p.finished())
 	if m == nil {
 		t.Fatalf("keys: %s", p.out)
+	}
+	var listed []listedKey
+	text := start(t, nil, "keys", "list", "--json", "--data", folder).finished()
+	if err := json.Unmarshal([]byte(text), &listed); err != nil || !slices.Equal(listed, []listedKey{{m[1], "in use"}}) {
+		t.Errorf("keys as JSON: %s (%v), want %s in use", text, err, m[1])
 	}
 	info, err := os.Stat(filepath.Join(folder, "berth.key"))
 	if err != nil || info.Mode().Perm() != 0o600 {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -18,6 +19,9 @@ import (
 	"berth/internal/pve"
 	"berth/internal/pve/sim"
 )
+
+// demoAddress is where all simulated hosts of a demo listen.
+const demoAddress = "127.0.0.1"
 
 // DemoOptions are the settings of a demo.
 type DemoOptions struct {
@@ -67,29 +71,88 @@ func NewDemo(ctx context.Context, o DemoOptions, opts ...Option) (*Demo, error) 
 	if d.App, err = New(ctx, o.Settings, opts...); err != nil {
 		return nil, err
 	}
+	if err := d.know(ctx); err != nil {
+		return nil, err
+	}
+	done = true
+	return d, nil
+}
+
+// know makes the hosts known and pinned. In a folder of an earlier demo each takes the place of the host before it, wherever
+// that listened: people keep what is theirs, and no host stays listed that is gone.
+func (d *Demo) know(ctx context.Context) error {
+	earlier, err := d.earlier(ctx)
+	if err != nil {
+		return err
+	}
 	for i, h := range d.Hosts {
 		at, err := addressOf(h.Host)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		shown, err := pve.ParseFingerprint(h.Host.Fingerprint())
 		if err != nil {
-			return nil, err
+			return err
+		}
+		if i < len(earlier) && earlier[i].Address != at {
+			peer, err := d.App.client.Host(at, pve.Trust{Certificate: &shown}).Handshake(ctx)
+			if err != nil {
+				return fmt.Errorf("look at the certificate of %s: %w", at, err)
+			}
+			if err := d.App.hosts.Add(ctx, at, &peer.Key, peer.Fingerprint, earlier[i].Datacenter); err != nil {
+				return fmt.Errorf("%s: %w", at, err)
+			}
+			if err := d.App.store.RemoveHost(ctx, earlier[i].ID); err != nil {
+				return err
+			}
+			continue
 		}
 		known, err := d.App.KnowHost(ctx, at, shown)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if i > 0 {
 			continue
 		}
 		// The first datacenter has the installation, so that its root@pam can try what owners do.
 		if err := d.App.hosts.ClaimFor(ctx, known.Datacenter); err != nil && !errors.Is(err, auth.ErrClaimed) {
-			return nil, err
+			return err
 		}
 	}
-	done = true
-	return d, nil
+	for _, gone := range earlier[min(len(d.Hosts), len(earlier)):] {
+		if err := d.App.store.RemoveHost(ctx, gone.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// earlier are the hosts of an earlier demo in the same folder, the one that has the installation first. It refuses a folder
+// with other hosts: that is no demo's.
+func (d *Demo) earlier(ctx context.Context) ([]auth.LoginHost, error) {
+	hosts, err := d.App.store.LoginHosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range hosts {
+		if h.Address.Host != demoAddress {
+			return nil, fmt.Errorf("--data (BERTH_DATA): this is not a demo's folder, people sign in there with %s", h.Address)
+		}
+	}
+	claim, err := d.App.store.Claim(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(hosts, func(a, b auth.LoginHost) int {
+		switch claim.Datacenter {
+		case a.Datacenter:
+			return -1
+		case b.Datacenter:
+			return 1
+		}
+		return 0
+	})
+	return hosts, nil
 }
 
 // startHosts starts the datacenters side by side: each makes keys of its own, which takes a moment.
@@ -121,14 +184,14 @@ func startHost(o DemoOptions, i int) (DemoHost, error) {
 	if err != nil {
 		return DemoHost{}, err
 	}
-	address := "127.0.0.1:0"
+	address := demoAddress + ":0"
 	if o.FirstPort != 0 {
-		address = fmt.Sprintf("127.0.0.1:%d", o.FirstPort+i)
+		address = fmt.Sprintf("%s:%d", demoAddress, o.FirstPort+i)
 	}
 	host, err := dc.Listen("", address)
 	if err != nil && o.FirstPort != 0 {
 		// A real Proxmox VE host or another demo may have the port.
-		host, err = dc.Listen("", "127.0.0.1:0")
+		host, err = dc.Listen("", demoAddress+":0")
 	}
 	if err != nil {
 		return DemoHost{}, fmt.Errorf("start a simulated host: %w", reason(err))

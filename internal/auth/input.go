@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -212,8 +213,22 @@ func (in SecondFactorInput) Validate() error {
 	return fault.InvalidInput(fields)
 }
 
-// code is the code without the spaces that authenticator apps show in it.
-func (in SecondFactorInput) code() string { return strings.Join(strings.Fields(in.Code), "") }
+// recoveryDigits are a recovery code without the hyphens between them.
+var recoveryDigits = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// code is the code without the spaces that authenticator apps show in it. A recovery code is brought into the one form in
+// which PVE compares them (proxmox-tfa, Recovery::generate), however it was noted down.
+func (in SecondFactorInput) code() string {
+	code := strings.Join(strings.Fields(in.Code), "")
+	if pve.Factor(in.Kind) != pve.FactorRecovery {
+		return code
+	}
+	code = strings.ToLower(code)
+	if digits := strings.ReplaceAll(code, "-", ""); recoveryDigits.MatchString(digits) {
+		code = digits[0:4] + "-" + digits[4:8] + "-" + digits[8:12] + "-" + digits[12:16]
+	}
+	return code
+}
 
 func isFactor(kind string) bool {
 	switch pve.Factor(kind) {

@@ -116,3 +116,23 @@ func FuzzSignInInput(f *testing.F) {
 		}
 	})
 }
+
+func TestSecondFactorCode(t *testing.T) {
+	for _, c := range []struct{ kind, typed, want string }{
+		{"totp", "012 345", "012345"},
+		{"totp", " 000000\t", "000000"},
+		{"recovery", "0123-4567-89ab-cdef", "0123-4567-89ab-cdef"},
+		{"recovery", "0123 4567 89AB CDEF", "0123-4567-89ab-cdef"},
+		{"recovery", "0123456789abcdef", "0123-4567-89ab-cdef"},
+		{"recovery", " 0123-4567 - 89AB-CDEF ", "0123-4567-89ab-cdef"},
+		// What is no recovery code goes to the host as it is, which refuses it.
+		{"recovery", "0123-4567", "0123-4567"},
+		{"recovery", "0123-4567-89ab-cdéf", "0123-4567-89ab-cdéf"},
+		// A Yubico OTP is of letters whose case counts for nobody but Yubico.
+		{"yubico", "CCCCCCbcgujh", "CCCCCCbcgujh"},
+	} {
+		if got := (SecondFactorInput{Kind: c.kind, Code: c.typed}).code(); got != c.want {
+			t.Errorf("%s %q is sent as %q, want %q", c.kind, c.typed, got, c.want)
+		}
+	}
+}
