@@ -293,7 +293,7 @@ func TestSignInOnce(t *testing.T) {
 	p := open(t, inProcess(t, &clock{}, host))
 	p.goTo("/login")
 	p.fillSignIn(host, "alice", "pve", sim.DefaultPassword)
-	host.SetFault("POST", "/access/ticket", sim.Fault{Latency: time.Second})
+	host.SetFault("POST", "/access/ticket", sim.Fault{Latency: 5 * time.Second})
 	p.press(kb.Enter + kb.Enter)
 	p.until("a button that can't be pressed", `document.querySelector(`+quote(submit)+`).disabled`)
 	if got := p.text(submit); got != "Signing in" {

