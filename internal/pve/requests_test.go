@@ -86,7 +86,8 @@ var everyCall = map[string]func(context.Context, *Host) error{
 		})
 		return err
 	},
-	"TaskStatus": func(ctx context.Context, h *Host) error { _, err := h.TaskStatus(ctx, alice, testUPID); return err },
+	"ClusterTasks": func(ctx context.Context, h *Host) error { _, err := h.ClusterTasks(ctx, alice); return err },
+	"TaskStatus":   func(ctx context.Context, h *Host) error { _, err := h.TaskStatus(ctx, alice, testUPID); return err },
 	"TaskLog": func(ctx context.Context, h *Host) error {
 		_, _, err := h.TaskLog(ctx, alice, testUPID, 100, 500)
 		return err
@@ -129,11 +130,12 @@ func TestRequests(t *testing.T) {
 		"DeleteContainer": {"DELETE", "nodes/pve1/lxc/101", params{"force": "1", "purge": "1", "destroy-unreferenced-disks": "1"}},
 		"Tasks": {"GET", "nodes/pve1/tasks", params{"vmid": "101", "source": "all", "typefilter": "vzstart", "userfilter": "alice",
 			"errors": "1", "since": "1700000000", "until": "1800000000", "start": "50", "limit": "25"}},
-		"TaskStatus":  {"GET", "nodes/pve1/tasks/" + upid + "/status", nil},
-		"TaskLog":     {"GET", "nodes/pve1/tasks/" + upid + "/log", params{"start": "100", "limit": "500"}},
-		"StopTask":    {"DELETE", "nodes/pve1/tasks/" + upid, nil},
-		"CreateToken": {"POST", "access/users/alice@pve/token/dash", params{"privsep": "0", "expire": "1800000000", "comment": "a b"}},
-		"DeleteToken": {"DELETE", "access/users/alice@pve/token/dash", nil},
+		"ClusterTasks": {"GET", "cluster/tasks", nil},
+		"TaskStatus":   {"GET", "nodes/pve1/tasks/" + upid + "/status", nil},
+		"TaskLog":      {"GET", "nodes/pve1/tasks/" + upid + "/log", params{"start": "100", "limit": "500"}},
+		"StopTask":     {"DELETE", "nodes/pve1/tasks/" + upid, nil},
+		"CreateToken":  {"POST", "access/users/alice@pve/token/dash", params{"privsep": "0", "expire": "1800000000", "comment": "a b"}},
+		"DeleteToken":  {"DELETE", "access/users/alice@pve/token/dash", nil},
 	}
 	for name, call := range everyCall {
 		t.Run(name, func(t *testing.T) {

@@ -357,6 +357,9 @@ func TestSimulatedUser(t *testing.T) {
 	if err != nil || !slices.ContainsFunc(tasks, func(t pve.Task) bool { return t.UPID == upid && t.OK() }) {
 		t.Errorf("%v, %v", tasks, err)
 	}
+	if tasks, err := w.host.ClusterTasks(ctx, alice); err != nil || !slices.ContainsFunc(tasks, func(t pve.Task) bool { return t.UPID == upid && t.OK() }) {
+		t.Errorf("tasks of the cluster: %v, %v", tasks, err)
+	}
 	if status, err := w.host.ContainerStatus(ctx, alice, node, 101); err != nil || status.Status != "stopped" {
 		t.Errorf("%+v, %v", status, err)
 	}

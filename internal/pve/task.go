@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -187,26 +188,40 @@ func (h *Host) Tasks(ctx context.Context, credentials Credentials, node string, 
 	if f.Limit > 0 {
 		c.setInt("limit", int64(f.Limit))
 	}
-	list, a, err := rows(ctx, h, c, func(r record) Task {
-		upid, _ := ParseUPID(r.text("upid"))
-		t := Task{UPID: upid, End: r.time("endtime"), ExitStatus: r.prose("status")}
-		// In this list status is the exit status, and RUNNING or nothing before there is one (API2/Tasks.pm).
-		if t.End.IsZero() {
-			t.Running, t.ExitStatus = true, ""
-		}
-		return t
-	})
+	list, a, err := rows(ctx, h, c, readTask)
 	if err != nil {
 		return nil, 0, err
 	}
-	// A task that can't be named can't be asked about.
-	tasks = list[:0]
-	for _, t := range list {
-		if !t.UPID.IsZero() {
-			tasks = append(tasks, t)
-		}
-	}
+	tasks = withNames(list)
 	return tasks, int(max(a.total, 0)), nil
+}
+
+// ClusterTasks lists what the members have told each other of their tasks: those that run, and of each member the newest
+// that have ended (active_workers in RESTEnvironment.pm of pve-common: 25). It is what one call can know of a whole cluster,
+// and a second or so late. Who holds Sys.Audit on "/" sees everybody's, a user their own and those of their tokens. A token
+// without that privilege sees none, not even those that it started itself (API2/Cluster.pm tasks compares the user alone);
+// Tasks of a member shows it those.
+func (h *Host) ClusterTasks(ctx context.Context, credentials Credentials) ([]Task, error) {
+	c := get(credentials, "cluster", "tasks")
+	c.maxBody = maxLargeBody
+	list, _, err := rows(ctx, h, c, readTask)
+	return withNames(list), err
+}
+
+// readTask reads an entry of a list of tasks. Its status is the exit status there, and RUNNING or nothing before there is
+// one (API2/Tasks.pm).
+func readTask(r record) Task {
+	upid, _ := ParseUPID(r.text("upid")) // zero when it can't be read
+	t := Task{UPID: upid, End: r.time("endtime"), ExitStatus: r.prose("status")}
+	if t.End.IsZero() {
+		t.Running, t.ExitStatus = true, ""
+	}
+	return t
+}
+
+// withNames leaves out tasks that can't be named: nobody could ask about them.
+func withNames(tasks []Task) []Task {
+	return slices.DeleteFunc(tasks, func(t Task) bool { return t.UPID.IsZero() })
 }
 
 // TaskStatus asks how a task stands. Its owner may, and who holds Sys.Audit on the member. KindNotFound means that the

@@ -3,6 +3,7 @@ package pve
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,21 @@ func TestTasks(t *testing.T) {
 		if !task.Running || task.ExitStatus != "" {
 			t.Errorf("%+v", task)
 		}
+	}
+}
+
+func TestClusterTasks(t *testing.T) {
+	u := testUPID.String()
+	h, _ := pinned(t, always(ok(`[{"upid":"`+u+`","node":"pve1","endtime":1795400000,"status":"startup failed","saved":"1"},`+
+		`{"upid":"`+u+`","saved":0},{"upid":"x:y","endtime":1},{}]`)))
+	tasks, err := h.ClusterTasks(t.Context(), alice)
+	want := []Task{{UPID: testUPID, ExitStatus: "startup failed", End: time.Unix(1795400000, 0)}, {UPID: testUPID, Running: true}}
+	if err != nil || !slices.Equal(tasks, want) {
+		t.Errorf("%+v, %v", tasks, err)
+	}
+	h, _ = pinned(t, always(ok(`null`)))
+	if tasks, err := h.ClusterTasks(t.Context(), alice); err != nil || len(tasks) != 0 {
+		t.Errorf("none: %v, %v", tasks, err)
 	}
 }
 
