@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"html"
 	"log/slog"
 	"net/http"
@@ -284,6 +285,55 @@ func TestAbuseOpenIDFlood(t *testing.T) {
 	}
 	if r := victim.form("/login/openid", fields(victim.get(b.goThere(t, link, "grace")).body)); r.StatusCode != http.StatusSeeOther {
 		t.Errorf("the victim: %d %s", r.StatusCode, r.body)
+	}
+}
+
+// TestAbuseEndlessOpenIDSignIns: each success stores a session, so that the same account and address have as many as with a
+// password, and then wait.
+func TestAbuseEndlessOpenIDSignIns(t *testing.T) {
+	b := newOpenIDBench(t, sim.Realm{})
+	b.change = func(s *config.Settings) { public(s); s.TrustedProxies = loopbacks }
+	b.begin(t)
+	if err := b.dc.AddUser(sim.User{ID: "heidi@sso"}); err != nil {
+		t.Fatal(err)
+	}
+	signIn := func(user, address string) reply {
+		t.Helper()
+		browser := b.browser(t).from(address)
+		return browser.form("/login/openid", fields(browser.get(b.goThere(t, b.link(browser, ""), user)).body))
+	}
+	for n := range 60 {
+		if r := signIn("grace", "203.0.113.9"); r.StatusCode != http.StatusSeeOther {
+			t.Fatalf("sign-in %d: %d %s", n+1, r.StatusCode, r.body)
+		}
+	}
+	var sessions int
+	const ofGrace = "SELECT COUNT(*) FROM session WHERE user_id = 'grace@sso'"
+	r := signIn("grace", "203.0.113.9")
+	if r.StatusCode != http.StatusTooManyRequests || r.Header.Get("Retry-After") != "1" || !strings.Contains(r.body, "Start again in 1 second.") {
+		t.Errorf("one more: %d, Retry-After %q", r.StatusCode, r.Header.Get("Retry-After"))
+	}
+	if err := b.count(t, &sessions, ofGrace); err != nil || sessions != 60 {
+		t.Errorf("%d sessions, %v; want 60", sessions, err)
+	}
+	for range 8 {
+		signIn("grace", "203.0.113.9")
+	}
+	if r := signIn("heidi", "203.0.113.9"); r.StatusCode != http.StatusSeeOther {
+		t.Errorf("another account: %d %s", r.StatusCode, r.body)
+	}
+	if r := signIn("grace", "203.0.113.10"); r.StatusCode != http.StatusSeeOther {
+		t.Errorf("another address: %d %s", r.StatusCode, r.body)
+	}
+	b.advance(time.Second)
+	if r := signIn("grace", "203.0.113.9"); r.StatusCode != http.StatusSeeOther {
+		t.Errorf("after the wait: %d %s", r.StatusCode, r.body)
+	}
+	// Nor was any of it a failure of the address.
+	for n := range 20 {
+		if r := b.browser(t).from("203.0.113.9").json("/api/auth/login", wrong(b.host, fmt.Sprintf("user%d@pve", n))); r.StatusCode != http.StatusUnauthorized {
+			t.Errorf("mistyped password %d at the same address: %d", n+1, r.StatusCode)
+		}
 	}
 }
 

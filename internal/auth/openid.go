@@ -210,6 +210,9 @@ func openIDExpired() error {
 // errAtProvider marks what a host refused after its identity provider had sent somebody back.
 var errAtProvider = errors.New("OpenID Connect")
 
+// errManySignIns says that an account has signed in from one address without end.
+var errManySignIns = errors.New("too many sign-ins with one account from one address")
+
 // FinishOpenID sends what an identity provider answered to the host that asked it, once, and starts the session. browser is
 // OpenIDStart.Browser as the browser brought it back, empty if it brought none or several; next is OpenIDInput.Next.
 func (s *Service) FinishOpenID(ctx context.Context, browser string, in OpenIDAnswer) (out SignedIn, next string, err error) {
@@ -278,7 +281,20 @@ func (s *Service) finishOpenID(ctx context.Context, began time.Time, a OpenIDAtt
 	}
 	if answer.Challenge != nil {
 		attempt.Taken = taken
-		return s.askSecondFactor(ctx, attempt, *answer.Challenge)
+		return s.askSecondFactor(ctx, attempt, *answer.Challenge) // whose answer counts
 	}
-	return s.finish(ctx, began, attempt, host, answer.Ticket)
+	// Whose sign-in it is, only the host could say: so it is limited once the host was asked.
+	try, err := s.throttle.take(ctx, nil, counter(limitSuccess, network(client.Address), accountOf(at, attempt.UserID, known).thing()))
+	if f := fault.As(err); f != nil && f.Kind == fault.Throttled {
+		f.Hint = "Start again in " + inWords(f.RetryAfter) + "."
+		f.Cause = errManySignIns
+	}
+	if err != nil {
+		return SignedIn{}, err
+	}
+	out, err := s.finish(ctx, began, attempt, host, answer.Ticket)
+	if err != nil {
+		noteProblem(ctx, try.Failed(context.WithoutCancel(ctx)))
+	}
+	return out, err
 }

@@ -79,6 +79,8 @@ func (s *Service) recordRefusal(ctx context.Context, action audit.Action, at pve
 func refusalText(action audit.Action, f *fault.Error) string {
 	var cert *pve.CertificateError
 	switch {
+	case errors.Is(f.Cause, errManySignIns):
+		return "too many sign-ins with the account from the same address"
 	case f.Kind == fault.Throttled:
 		return "too many attempts; nothing was sent to the host"
 	case errors.Is(f.Cause, errHostChanged):

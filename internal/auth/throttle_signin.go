@@ -99,6 +99,9 @@ func (s *Service) throttled(ctx context.Context, at pve.Address, user string, st
 	switch kind := fault.KindOf(err); {
 	case err != nil && (kind == fault.Unavailable || kind == fault.Internal):
 		noteProblem(ctx, try.Void(ctx))
+	case kind == fault.Throttled: // a success, of which there were too many
+		noteProblem(ctx, try.Void(ctx))
+		logFailure(ctx, a, err)
 	case err != nil:
 		noteProblem(ctx, try.Failed(ctx))
 		logFailure(ctx, a, err)
