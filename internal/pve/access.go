@@ -3,6 +3,7 @@ package pve
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -94,7 +95,42 @@ func (h *Host) CreateToken(ctx context.Context, credentials Credentials, userID,
 	return t, nil
 }
 
-// DeleteToken removes an API token; it stops working at once.
+// TokenInfo is what PVE tells of an API token. Its secret is no part of it.
+type TokenInfo struct {
+	Name           string    // the part of its id behind the exclamation mark
+	FullPrivileges bool      // see TokenOptions
+	Expire         time.Time // zero: with its user
+	Comment        string
+}
+
+// Tokens lists a user's API tokens. Users may ask that about themselves, by ticket: a token may not, whatever it holds.
+func (h *Host) Tokens(ctx context.Context, credentials Credentials, userID string) ([]TokenInfo, error) {
+	list, _, err := rows(ctx, h, get(credentials, "access", "users", userID, "token"), readTokenInfo)
+	return slices.DeleteFunc(list, func(t TokenInfo) bool { return t.Name == "" }), err
+}
+
+func readTokenInfo(r record) TokenInfo {
+	return TokenInfo{
+		Name:           r.name("tokenid"),
+		FullPrivileges: r.text("privsep") != "" && !r.bool("privsep"), // its default is 1
+		Expire:         r.time("expire"),
+		Comment:        r.prose("comment"),
+	}
+}
+
+// SetTokenExpiry sets when a token stops working; zero means with its user. All else about the token stays as it is. One
+// that isn't there is KindNotFound.
+func (h *Host) SetTokenExpiry(ctx context.Context, credentials Credentials, userID, name string, expire time.Time) error {
+	c := put(credentials, "access", "users", userID, "token", name)
+	c.setInt("expire", 0)
+	if !expire.IsZero() {
+		c.setInt("expire", expire.Unix())
+	}
+	_, err := h.do(ctx, c)
+	return err
+}
+
+// DeleteToken removes an API token; it stops working at once. One that isn't there is KindNotFound.
 func (h *Host) DeleteToken(ctx context.Context, credentials Credentials, userID, name string) error {
 	_, err := h.do(ctx, remove(credentials, "access", "users", userID, "token", name))
 	return err

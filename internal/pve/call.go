@@ -64,6 +64,10 @@ func post(credentials Credentials, path ...string) *call {
 	return &call{method: http.MethodPost, credentials: credentials, path: path}
 }
 
+func put(credentials Credentials, path ...string) *call {
+	return &call{method: http.MethodPut, credentials: credentials, path: path}
+}
+
 func remove(credentials Credentials, path ...string) *call {
 	return &call{method: http.MethodDelete, credentials: credentials, path: path}
 }

@@ -169,6 +169,15 @@ func TestCreateTokenAnswers(t *testing.T) {
 	}
 }
 
+func TestTokens(t *testing.T) {
+	h, _ := pinned(t, always(ok(`[{"tokenid":"dash","privsep":0,"expire":"1800000000","comment":"a\nb"},{"tokenid":"x","privsep":"1","expire":0},{"tokenid":"y"},{"privsep":0}]`)))
+	list, err := h.Tokens(t.Context(), alice, "alice@pve")
+	want := []TokenInfo{{Name: "dash", FullPrivileges: true, Expire: time.Unix(1800000000, 0), Comment: "a b"}, {Name: "x"}, {Name: "y"}}
+	if err != nil || !slices.Equal(list, want) {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 func FuzzResources(f *testing.F) {
 	f.Add([]byte(`[{"id":"lxc/101","vmid":"101","cpu":"0.1","tags":"a;b","template":1,"uptime":1e300}]`))
 	f.Add([]byte(`[null,{},{"vmid":null,"mem":{},"content":"a,b"}]`))

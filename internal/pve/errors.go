@@ -33,6 +33,8 @@ const (
 	KindInvalidParameters
 	// KindNotFound: no such container, task, token.
 	KindNotFound
+	// KindChanged: what was to be changed is not as it was when it was read; nothing was changed.
+	KindChanged
 	// KindUnsupported (501): this version of Proxmox VE does not know the call.
 	KindUnsupported
 	// KindMemberUnreachable (595 to 599): the host answered, and could not reach the cluster member that was asked for.
@@ -60,6 +62,7 @@ var kindNames = [...]string{
 	KindForbidden:         "forbidden",
 	KindInvalidParameters: "invalid parameters",
 	KindNotFound:          "not found",
+	KindChanged:           "changed meanwhile",
 	KindUnsupported:       "unsupported",
 	KindMemberUnreachable: "member unreachable",
 	KindHostUnreachable:   "host unreachable",
@@ -216,6 +219,12 @@ func serverKind(message string) Kind {
 	// AbstractConfig.pm load_config of pve-guest-common: Configuration file 'nodes/N/lxc/ID.conf' does not exist
 	case strings.HasPrefix(message, "Configuration file '") && strings.Contains(message, "' does not exist"):
 		return KindNotFound
+	// AC check_token_exist and check_user_exist; a user takes their tokens along.
+	case strings.HasPrefix(message, "no such token '"), strings.HasPrefix(message, "no such user ('"):
+		return KindNotFound
+	// Tools.pm assert_if_modified of pve-common.
+	case strings.HasPrefix(message, "detected modified configuration"):
+		return KindChanged
 	// AE, for a path outside the API.
 	case strings.HasPrefix(message, "no such file '"):
 		return KindNotFound

@@ -97,6 +97,10 @@ var everyCall = map[string]func(context.Context, *Host) error{
 		_, err := h.CreateToken(ctx, alice, "alice@pve", "dash", TokenOptions{FullPrivileges: true, Expire: time.Unix(1800000000, 0), Comment: "a b"})
 		return err
 	},
+	"Tokens": func(ctx context.Context, h *Host) error { _, err := h.Tokens(ctx, alice, "alice@pve"); return err },
+	"SetTokenExpiry": func(ctx context.Context, h *Host) error {
+		return h.SetTokenExpiry(ctx, alice, "alice@pve", "dash", time.Unix(1800000000, 0))
+	},
 	"DeleteToken": func(ctx context.Context, h *Host) error { return h.DeleteToken(ctx, alice, "alice@pve", "dash") },
 }
 
@@ -130,12 +134,14 @@ func TestRequests(t *testing.T) {
 		"DeleteContainer": {"DELETE", "nodes/pve1/lxc/101", params{"force": "1", "purge": "1", "destroy-unreferenced-disks": "1"}},
 		"Tasks": {"GET", "nodes/pve1/tasks", params{"vmid": "101", "source": "all", "typefilter": "vzstart", "userfilter": "alice",
 			"errors": "1", "since": "1700000000", "until": "1800000000", "start": "50", "limit": "25"}},
-		"ClusterTasks": {"GET", "cluster/tasks", nil},
-		"TaskStatus":   {"GET", "nodes/pve1/tasks/" + upid + "/status", nil},
-		"TaskLog":      {"GET", "nodes/pve1/tasks/" + upid + "/log", params{"start": "100", "limit": "500"}},
-		"StopTask":     {"DELETE", "nodes/pve1/tasks/" + upid, nil},
-		"CreateToken":  {"POST", "access/users/alice@pve/token/dash", params{"privsep": "0", "expire": "1800000000", "comment": "a b"}},
-		"DeleteToken":  {"DELETE", "access/users/alice@pve/token/dash", nil},
+		"ClusterTasks":   {"GET", "cluster/tasks", nil},
+		"TaskStatus":     {"GET", "nodes/pve1/tasks/" + upid + "/status", nil},
+		"TaskLog":        {"GET", "nodes/pve1/tasks/" + upid + "/log", params{"start": "100", "limit": "500"}},
+		"StopTask":       {"DELETE", "nodes/pve1/tasks/" + upid, nil},
+		"CreateToken":    {"POST", "access/users/alice@pve/token/dash", params{"privsep": "0", "expire": "1800000000", "comment": "a b"}},
+		"Tokens":         {"GET", "access/users/alice@pve/token", nil},
+		"SetTokenExpiry": {"PUT", "access/users/alice@pve/token/dash", params{"expire": "1800000000"}},
+		"DeleteToken":    {"DELETE", "access/users/alice@pve/token/dash", nil},
 	}
 	for name, call := range everyCall {
 		t.Run(name, func(t *testing.T) {
@@ -150,7 +156,7 @@ func TestRequests(t *testing.T) {
 				t.Errorf("%s %s, want %s %s", r.Method, r.URL.Path, w.method, w.path)
 			}
 			text := r.URL.RawQuery
-			if w.method == http.MethodPost {
+			if w.method == http.MethodPost || w.method == http.MethodPut {
 				text = r.body
 				if len(r.TransferEncoding) > 0 || r.ContentLength != int64(len(r.body)) {
 					t.Errorf("length %d, encoding %v", r.ContentLength, r.TransferEncoding)

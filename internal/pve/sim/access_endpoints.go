@@ -32,6 +32,7 @@ func accessEndpoints() []endpoint {
 		{method: "GET", path: "/access/users/{userid}/token", check: self, run: listTokens},
 		{method: "GET", path: "/access/users/{userid}/token/{tokenid}", check: self, run: readToken},
 		{method: "POST", path: "/access/users/{userid}/token/{tokenid}", check: self, params: tokenParams, run: createToken},
+		{method: "PUT", path: "/access/users/{userid}/token/{tokenid}", check: self, params: tokenParams, run: updateToken},
 		{method: "DELETE", path: "/access/users/{userid}/token/{tokenid}", check: self, run: deleteToken},
 		{
 			method: "PUT", path: "/access/password", ticket: true, run: changePassword,
@@ -417,6 +418,26 @@ func createToken(c *call) (any, error) {
 	}
 	setIf(info, "comment", t.comment)
 	return map[string]any{"full-tokenid": u.ID + "!" + name, "info": info, "value": secret}, nil
+}
+
+// updateToken is API2/User.pm, update_token_info, without its parameters delete and regenerate. An empty comment changes
+// nothing there either.
+func updateToken(c *call) (any, error) {
+	_, t, err := c.paramToken()
+	if err != nil {
+		return nil, err
+	}
+	if c.has("privsep") {
+		t.privsep = c.flag("privsep")
+		c.dc.access.forget()
+	}
+	if c.has("expire") {
+		t.expire = c.integer("expire")
+	}
+	if comment := c.param("comment"); comment != "" {
+		t.comment = comment
+	}
+	return t.fields(), nil
 }
 
 func deleteToken(c *call) (any, error) {

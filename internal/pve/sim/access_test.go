@@ -326,6 +326,25 @@ func TestTokens(t *testing.T) {
 	w.expect(w.call(narrow, "GET", "/access/users/alice@pve/token", nil), 403, "Permission check failed")
 	w.advance(61 * time.Second)
 	w.expect(w.call(narrow, "GET", "/version", nil), 401, "Authentication failed!")
+
+	const path = "/access/users/alice@pve/token/narrow"
+	later := w.now().Unix() + 3600
+	want := fmt.Sprintf(`{"data":{"comment":"c","expire":%d,"privsep":1}}`, later)
+	if got := w.call(as, "PUT", path, url.Values{"expire": {fmt.Sprint(later)}}); got.body != want {
+		t.Errorf("a later expiry: %s, want %s", got.body, want)
+	}
+	w.expect(w.call(narrow, "GET", "/version", nil), 200, "OK")
+	if got := w.call(narrow, "GET", "/access/permissions", nil); got.body != `{"data":{}}` {
+		t.Errorf("it has gained privileges: %s", got.body)
+	}
+	w.expect(w.call(narrow, "PUT", path, url.Values{"expire": {"0"}}), 403, "Permission check failed")
+	if got := w.call(as, "PUT", path, url.Values{"privsep": {"0"}, "expire": {"0"}, "comment": {"d"}}); got.body != `{"data":{"comment":"d","expire":0,"privsep":0}}` {
+		t.Errorf("everything changed: %s", got.body)
+	}
+	if got := w.call(narrow, "GET", "/access/permissions", nil); got.body != own.body {
+		t.Errorf("no longer separated: %s", got.body)
+	}
+	w.expect(w.call(as, "PUT", "/access/users/alice@pve/token/gone", url.Values{}), 500, "no such token 'gone' for user 'alice@pve'")
 	if got := w.call(as, "DELETE", "/access/users/alice@pve/token/wide", nil); got.body != `{"data":null}` {
 		t.Errorf("delete: %d %s", got.status, got.body)
 	}
