@@ -89,6 +89,7 @@ rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist, { recursive: true });
 for (const [name, file] of Object.entries(fonts)) emit(name, readFileSync(join(root, "node_modules", file)));
 emit("app.css", withAssets(await bundle("src/css/app.css")));
+emit("alone.css", await bundle("src/css/alone.css"));
 emit("app.js", await bundle("src/ts/app.ts"));
 emit("theme.js", await bundle("src/ts/theme.ts"));
 emit("favicon.svg", readFileSync(join(root, "src/favicon.svg")));

@@ -215,6 +215,25 @@ func TestAuditFilterAndPages(t *testing.T) {
 	}
 }
 
+// A filter that can't be right leaves the page around it as it was, and does not say that nothing matches.
+func TestAuditPageWithABadFilter(t *testing.T) {
+	b := newBenchWith(t, claimed)
+	_, host := b.newHost(t, sim.Options{})
+	owner := b.browser(t)
+	owner.signIn(host, "root@pam")
+	for _, query := range []string{"from=2026-13-01", "whose=mine&from=x", "whose=x"} {
+		r := owner.get("/settings/audit?" + query)
+		for _, want := range []string{`aria-label="Whose entries"`, "can't be used as it is", `class="filter-fold" open`} {
+			if r.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(r.body, want) {
+				t.Errorf("%s: %d, no %q", query, r.StatusCode, want)
+			}
+		}
+		if strings.Contains(r.body, "No entry matches") {
+			t.Errorf("%s: says that nothing matches", query)
+		}
+	}
+}
+
 func TestAuditExport(t *testing.T) {
 	b := newBenchWith(t, claimed)
 	_, host := b.newHost(t, sim.Options{})
@@ -333,7 +352,7 @@ func TestAbuseNamesakeInTheTrail(t *testing.T) {
 	if r := owner.get("/api/audit.jsonl?action=sign_out"); !strings.Contains(r.body, `"host":"`+other.Address()+`"`) {
 		t.Errorf("the export: %d %s", r.StatusCode, r.body)
 	}
-	if r := owner.get("/settings/audit?action=sign_out"); !strings.Contains(r.body, `of <span class="address">`+other.Address()) {
+	if r := owner.get("/settings/audit?action=sign_out"); !strings.Contains(r.body, `of <bdi class="address">`+other.Address()) {
 		t.Errorf("the page does not tell where the namesake is from: %d", r.StatusCode)
 	}
 }

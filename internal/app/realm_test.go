@@ -240,3 +240,22 @@ func TestAbuseRealmsOfStrangers(t *testing.T) {
 	// Somebody who asks too often can still sign in.
 	attacker.signIn(mine, "alice@pve")
 }
+
+// A whole user id that was typed chooses the realm, also when the form comes back.
+func TestTypedUserIDChoosesTheRealm(t *testing.T) {
+	b := newBench(t)
+	_, host := b.newHost(t, sim.Options{})
+	browser := b.browser(t)
+	in := input(host, "carol@pve") // is disabled
+	form := url.Values{"host": {in["host"].(string)}, "port": {fmt.Sprint(in["port"])}, "password": {sim.DefaultPassword}, "fingerprint": {host.Fingerprint()}}
+	for _, c := range []struct{ username, realm, want string }{
+		{"carol@pve", "pam", "pve"}, {"carol", "pve", "pve"}, {"carol@nowhere", "pve", "pve"}, {"carol", "pam", "pam"}, {"a@pve@pam", "pve", "pam"},
+	} {
+		form.Set("username", c.username)
+		form.Set("realm", c.realm)
+		r := browser.form("/login", form)
+		if r.StatusCode != http.StatusUnauthorized || !strings.Contains(r.body, `value="`+c.username+`"`) || !strings.Contains(r.body, `<option value="`+c.want+`" selected`) {
+			t.Errorf("%s in %s: %d, want %s chosen", c.username, c.realm, r.StatusCode, c.want)
+		}
+	}
+}

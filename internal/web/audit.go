@@ -18,7 +18,13 @@ func (s *Site) audit(w http.ResponseWriter, r *http.Request, caller session.Call
 	}
 	code, problems := http.StatusOK, map[string]string{}
 	if f := fault.As(err); f != nil && f.Kind == fault.Invalid {
-		code, problems, err = status(f.Kind), f.Fields, nil
+		code, problems = status(f.Kind), f.Fields
+		// The page around the filter is that of the same entries.
+		list, err = s.o.Trail.List(r.Context(), caller, audit.Query{Filter: audit.Filter{Whose: query.Whose}})
+		if fault.KindOf(err) == fault.Invalid {
+			list, err = s.o.Trail.List(r.Context(), caller, audit.Query{})
+		}
+		list.Items, list.Next = nil, ""
 	}
 	if err != nil {
 		return err

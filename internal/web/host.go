@@ -1,6 +1,8 @@
 package web
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net"
@@ -74,10 +76,17 @@ func (s *Site) onlyKnownHosts(next http.Handler) http.Handler {
 			writeProblem(w, f, "")
 			return
 		}
-		// The page stands alone: style sheets would be asked for under the same name.
+		// The page carries its style sheet along: it would be asked for under the same name.
+		w.Header().Set("Content-Security-Policy", unknownHostPolicy)
 		s.render(w, r, status(f.Kind), view.UnknownHostPage(a.host))
 	})
 }
+
+// unknownHostPolicy allows the one style sheet that is in the page itself, by its hash.
+var unknownHostPolicy = func() string {
+	hash := sha256.Sum256([]byte(view.UnknownHostStyle()))
+	return contentPolicy + "; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'"
+}()
 
 // shapeOf is the shape of answers to a request that no route has taken yet.
 func (s *Site) shapeOf(r *http.Request) Shape {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 
 	"github.com/a-h/templ"
+
+	"berth/internal/fault"
 )
 
 // maxHeld is how much of a page waits before its first byte is sent.
@@ -24,11 +26,12 @@ func (s *Site) render(w http.ResponseWriter, r *http.Request, code int, page tem
 	if err == nil || out.gone {
 		return
 	}
-	slog.ErrorContext(r.Context(), "page not rendered", "path", r.URL.Path, "cause", err)
+	id := fault.NewID()
+	slog.ErrorContext(r.Context(), "page not rendered", "error_id", id, "path", r.URL.Path, "cause", err)
 	if out.begun {
 		panic(http.ErrAbortHandler) // half a page must not look like a whole one
 	}
-	http.Error(w, "Something went wrong", http.StatusInternalServerError)
+	http.Error(w, "Something went wrong. Error id "+id, http.StatusInternalServerError)
 }
 
 // pageWriter holds the beginning of a page back.

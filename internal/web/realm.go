@@ -4,13 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"berth/internal/auth"
 	"berth/internal/web/view"
 )
 
-// offerRealms fills the list of realms for the host that stands in the form, and makes sure that one of them is chosen: the
-// given one if it is there, else the host's own choice.
+// offerRealms fills the list of realms for the host that stands in the form, and makes sure that one of them is chosen: that
+// behind the last @ of the user name, as in a sign-in; else the given one if it is there, else the host's own choice.
 func (s *Site) offerRealms(ctx context.Context, page *view.Login) {
 	in := auth.RealmsInput{Host: page.Host}
 	if page.Port != "" {
@@ -32,7 +33,13 @@ func (s *Site) offerRealms(ctx context.Context, page *view.Login) {
 			chosen = r.Name
 		}
 	}
-	if !slices.ContainsFunc(list, func(r auth.Realm) bool { return r.Name == page.Realm && r.Unavailable == "" }) {
+	offered := func(name string) bool {
+		return slices.ContainsFunc(list, func(r auth.Realm) bool { return r.Name == name && r.Unavailable == "" })
+	}
+	if at := strings.LastIndexByte(page.Username, '@'); at >= 0 && offered(page.Username[at+1:]) {
+		page.Realm = page.Username[at+1:]
+	}
+	if !offered(page.Realm) {
 		page.Realm = chosen
 	}
 }

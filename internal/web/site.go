@@ -2,11 +2,11 @@ package web
 
 import (
 	"context"
-	"errors"
-	"log/slog"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -75,13 +75,20 @@ func (s *Site) Routes() []Route {
 		AuthenticatedRoute("GET", "/settings/audit", Page, s.audit),
 		AuthenticatedRoute("GET", "/settings/about", Page, s.about),
 
-		PublicRoute("GET", "/static/", Page, func(w http.ResponseWriter, r *http.Request) error {
-			static.Handler().ServeHTTP(w, r)
-			return nil
-		}),
+		PublicRoute("GET", static.Prefix, Page, asset),
 		PublicRoute("GET", "/healthz", API, s.healthz),
 		PublicRoute("GET", "/readyz", API, s.readyz),
 	}...)
+}
+
+// asset serves what a browser loads besides pages.
+func asset(w http.ResponseWriter, r *http.Request) error {
+	if !static.Has(r.URL.Path) {
+		w.Header().Set("Cache-Control", "no-store") // the next version may have it
+		return fault.NoSuch("page")
+	}
+	static.Handler().ServeHTTP(w, r)
+	return nil
 }
 
 // Handler serves a table of routes. What is in no route needs a session too, so that a stranger can't tell what exists.
@@ -102,9 +109,9 @@ func (s *Site) Handler(routes []Route) http.Handler {
 	var h http.Handler = crossOrigin.Handler(mux)
 	h = s.belowBasePath(h)
 	h = s.onlyKnownHosts(h)
+	h = s.recoverPanics(h)
 	h = secureHeaders(h)
-	h = s.identifyClient(h)
-	return s.recoverPanics(h)
+	return s.identifyClient(h)
 }
 
 // mount puts a route below the base path. The mux knows the whole path, so that the redirects of its own (of "/a//b", and
@@ -135,8 +142,11 @@ func (s *Site) nothingHere(mux *http.ServeMux) CallerHandler {
 	}
 }
 
+// recoverPanics makes a problem page of a panic. Where the answer has begun it breaks the connection off instead: half a page
+// with another one behind it must not look like a whole one.
 func (s *Site) recoverPanics(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := &answerWriter{ResponseWriter: w}
 		defer func() {
 			p := recover()
 			if p == nil {
@@ -145,13 +155,48 @@ func (s *Site) recoverPanics(next http.Handler) http.Handler {
 			if p == http.ErrAbortHandler {
 				panic(p)
 			}
-			slog.ErrorContext(r.Context(), "panic", "method", r.Method, "path", r.URL.Path, "panic", p)
-			// If the answer has begun this only ends it.
-			s.answerError(w, r, s.shapeOf(r), errors.New("panic while answering"))
+			err := fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			if answer.begun {
+				explain(r.Context(), r, err)
+				panic(http.ErrAbortHandler)
+			}
+			// What was said of the answer that there was to be does not hold for this one.
+			for _, name := range []string{"Content-Encoding", "Content-Length", "Content-Disposition"} {
+				w.Header().Del(name)
+			}
+			w.Header().Set("Cache-Control", "no-store")
+			s.answerError(w, r, s.shapeOf(r), err)
 		}()
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(answer, r)
 	})
 }
+
+// answerWriter knows whether an answer has begun.
+type answerWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *answerWriter) WriteHeader(code int) {
+	w.begun = w.begun || code >= 200
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (w *answerWriter) Write(text []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(text)
+}
+
+// FlushError is what http.ResponseController flushes by.
+func (w *answerWriter) FlushError() error {
+	w.begun = true
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Unwrap lets http.ResponseController reach what else the server's own writer can do.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // redirect leads the browser on after a form: htmx follows its own header, everything else a 303.
 func (s *Site) redirect(w http.ResponseWriter, r *http.Request, path string) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path"
 	"strconv"
+	"strings"
 )
 
 //go:embed dist
@@ -86,6 +87,17 @@ func Licenses() string {
 	return string(text)
 }
 
+// Text is the content of an asset by its logical name, for a page that carries it along. It panics on a name that the build
+// doesn't know.
+func Text(name string) string { return string(assets[strings.TrimPrefix(Path(name), Prefix)].identity) }
+
+// Has tells whether Handler serves something at a path.
+func Has(path string) bool {
+	name, below := strings.CutPrefix(path, Prefix)
+	_, ok := assets[name]
+	return below && ok
+}
+
 // Handler serves the assets at Prefix, for good: the hash in the name changes with the content. Everything else there,
 // logical names and folders included, is 404.
 func Handler() http.Handler {
@@ -98,15 +110,11 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	if len(r.URL.Path) <= len(Prefix) || r.URL.Path[:len(Prefix)] != Prefix {
+	if !Has(r.URL.Path) {
 		http.NotFound(w, r)
 		return
 	}
-	a, ok := assets[r.URL.Path[len(Prefix):]]
-	if !ok {
-		http.NotFound(w, r)
-		return
-	}
+	a := assets[strings.TrimPrefix(r.URL.Path, Prefix)]
 	header := w.Header()
 	header.Set("Content-Type", a.contentType)
 	header.Set("Cache-Control", "public, max-age=31536000, immutable")

@@ -130,7 +130,7 @@ type Dashboard struct {
 	Banner *Banner
 }
 
-// Problem is an error page: 403, 404, 421, 500, 503.
+// Problem is an error page: 403, 404, 500, 503.
 type Problem struct {
 	Shell
 	Status  int

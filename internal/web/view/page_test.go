@@ -152,6 +152,32 @@ func TestPagesTieTextToControls(t *testing.T) {
 	}
 }
 
+// Text that somebody else chose may run from right to left; it must not turn what stands beside it.
+func TestNamesAreIsolated(t *testing.T) {
+	const name = "\u05d0\u05dc\u05d9\u05e1@pve"
+	user := Shell{UserID: name, Host: name}
+	one := Session{ID: "x", UserID: name, Host: name, Address: name, LastFrom: name + "2"}
+	for title, page := range map[string]templ.Component{
+		"sessions":     SessionsPage(Sessions{Shell: user, Rows: []Session{one}, Everyone: true}),
+		"end session":  EndSessionPage(EndSession{Shell: user, Session: one}),
+		"audit":        AuditPage(Audit{Shell: user, Everyone: true, Rows: []AuditEntry{{UserID: name, Known: true, Host: name, Address: name, Target: name, Subject: name, SubjectHost: name, Detail: name}}}),
+		"confirmation": LoginPage(Login{Confirm: &Certificate{Address: name}}),
+		"factor":       SecondFactorPage(SecondFactor{UserID: name, Address: name}),
+		"unknown host": UnknownHostPage(name),
+	} {
+		html := regexp.MustCompile(`"[^"]*"`).ReplaceAllString(render(t, page), `""`)
+		found := regexp.MustCompile(`<(\w+)[^<>]*>[^<>]*`+name).FindAllStringSubmatch(html, -1)
+		if len(found) == 0 {
+			t.Errorf("%s: the name is not there", title)
+		}
+		for _, element := range found {
+			if element[1] != "bdi" {
+				t.Errorf("%s: not isolated: %s", title, element[0])
+			}
+		}
+	}
+}
+
 func TestLoginFocus(t *testing.T) {
 	for _, c := range []struct {
 		login Login
