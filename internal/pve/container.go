@@ -2,7 +2,10 @@ package pve
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -155,6 +158,84 @@ func (h *Host) ContainerConfig(ctx context.Context, credentials Credentials, nod
 		}
 	}
 	return config, nil
+}
+
+// ConfigChange is what SetContainerConfig writes. What is nil stays as it is, what is empty is taken out.
+type ConfigChange struct {
+	// Tags replace all that there are. PVE makes them lower-case and drops doubles, unless the datacenter's tag style says
+	// otherwise; one with characters that no tag has is KindInvalidParameters with Fields["tags"].
+	Tags *[]string
+	// Description has at most 8192 characters.
+	Description *string
+	// Digest is that of the ContainerConfig that the change was made from: if the configuration is another one by then, the
+	// answer is KindChanged. Empty leaves out the check.
+	Digest string
+}
+
+// SetContainerConfig changes a container's configuration; what is changed here takes effect at once, also while it runs. It
+// needs VM.Config.Options. A container that is locked is not changed.
+func (h *Host) SetContainerConfig(ctx context.Context, credentials Credentials, node string, vmid int, change ConfigChange) error {
+	c := put(credentials, "nodes", node, "lxc", strconv.Itoa(vmid), "config")
+	var gone []string
+	option := func(name, value string) {
+		if value == "" {
+			gone = append(gone, name)
+			return
+		}
+		c.set(name, value)
+	}
+	if change.Tags != nil {
+		option("tags", strings.Join(*change.Tags, ";"))
+	}
+	if change.Description != nil {
+		option("description", *change.Description)
+	}
+	if len(gone) > 0 {
+		c.set("delete", strings.Join(gone, ","))
+	}
+	if len(c.params) == 0 {
+		return &InputError{Field: "config", Message: "There is nothing to change"}
+	}
+	if change.Digest != "" {
+		c.set("digest", change.Digest)
+	}
+	_, err := h.do(ctx, c)
+	return err
+}
+
+// Interface is a network interface inside a running container.
+type Interface struct {
+	Name      string
+	MAC       string // lower-case
+	Addresses []netip.Prefix
+}
+
+// maxAddresses bounds the addresses of one interface.
+const maxAddresses = 64
+
+// Interfaces asks a running container for its network interfaces, lo included. One that isn't running has none. It needs
+// VM.Audit.
+func (h *Host) Interfaces(ctx context.Context, credentials Credentials, node string, vmid int) ([]Interface, error) {
+	list, _, err := rows(ctx, h, get(credentials, "nodes", node, "lxc", strconv.Itoa(vmid), "interfaces"), readInterface)
+	return slices.DeleteFunc(list, func(i Interface) bool { return i.Name == "" }), err
+}
+
+// readInterface reads all addresses where the host lists them, which it does since PVE 8.3, else the last of each family.
+func readInterface(r record) Interface {
+	i := Interface{Name: r.name("name"), MAC: strings.ToLower(r.name("hwaddr"))}
+	add := func(address string) {
+		prefix, err := netip.ParsePrefix(address)
+		if err == nil && len(i.Addresses) < maxAddresses && !slices.Contains(i.Addresses, prefix) {
+			i.Addresses = append(i.Addresses, prefix)
+		}
+	}
+	for _, a := range r.objects("ip-addresses") {
+		add(a.text("ip-address") + "/" + a.text("prefix"))
+	}
+	for _, family := range []string{"inet", "inet6"} {
+		add(r.text(family))
+	}
+	return i
 }
 
 // Action is a change of a container's state.

@@ -183,6 +183,21 @@ func (r record) object(name string) record {
 	return inner
 }
 
+// objects is a field that is a list of objects; what in it is none reads as empty.
+func (r record) objects(name string) []record {
+	var raw []json.RawMessage
+	if json.Unmarshal(r[name], &raw) != nil {
+		return nil
+	}
+	list := make([]record, len(raw))
+	for i := range raw {
+		if json.Unmarshal(raw[i], &list[i]) != nil {
+			list[i] = nil
+		}
+	}
+	return list
+}
+
 func (r record) float(name string) float64 {
 	f, err := strconv.ParseFloat(strings.TrimSpace(r.text(name)), 64)
 	if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {

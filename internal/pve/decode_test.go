@@ -3,8 +3,11 @@ package pve
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -176,6 +179,95 @@ func TestTokens(t *testing.T) {
 	if err != nil || !slices.Equal(list, want) {
 		t.Errorf("%+v, %v", list, err)
 	}
+}
+
+func TestInterfaces(t *testing.T) {
+	h, _ := pinned(t, always(ok(`[{"name":"lo","hwaddr":"00:00:00:00:00:00","inet":"127.0.0.1/8","inet6":"::1/128"},
+		{"name":"eth0","hwaddr":"BC:24:11:00:00:65","inet":"192.0.2.5/24","ip-addresses":[{"ip-address":"192.0.2.5","prefix":24,"ip-address-type":"inet"},
+			{"ip-address":"192.0.2.6","prefix":"24"},{"ip-address":"x","prefix":24},{"ip-address":"192.0.2.7"},7,null]},
+		{"name":"eth1","ip-addresses":{}},{"hwaddr":"x"},null]`)))
+	list, err := h.Interfaces(t.Context(), alice, "pve1", 101)
+	want := `[{lo 00:00:00:00:00:00 [127.0.0.1/8 ::1/128]} {eth0 bc:24:11:00:00:65 [192.0.2.5/24 192.0.2.6/24]} {eth1  []}]`
+	if got := fmt.Sprint(list); err != nil || got != want {
+		t.Errorf("%s, %v", got, err)
+	}
+	h, _ = pinned(t, always(ok(`null`)))
+	if list, err := h.Interfaces(t.Context(), alice, "pve1", 101); err != nil || len(list) != 0 {
+		t.Errorf("of a stopped one: %v, %v", list, err)
+	}
+}
+
+func TestHistory(t *testing.T) {
+	h, _ := pinned(t, always(ok(`[{"time":1800000000,"cpu":"0.25","maxcpu":2,"mem":null,"netin":1.5e3,"netout":"NaN","diskread":-1,"diskwrite":0},{"time":"1800000060"}]`)))
+	list, err := h.History(t.Context(), alice, "pve1", 101, LastHour, Average)
+	at := time.Unix(1800000000, 0)
+	known := func(f float64) Figure { return Figure{f, true} }
+	want := []Point{
+		{Time: at, CPU: known(0.25), MaxCPU: known(2), NetIn: known(1500), DiskWrite: known(0)},
+		{Time: at.Add(time.Minute)},
+	}
+	if err != nil || !slices.Equal(list, want) {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestSetContainerConfig(t *testing.T) {
+	h, f := pinned(t, always(ok(`null`)))
+	empty, text := "", "x"
+	for body, change := range map[string]ConfigChange{
+		"tags=a%3Bb":                          {Tags: &[]string{"a", "b"}},
+		"description=x":                       {Description: &text},
+		"delete=tags%2Cdescription&digest=ab": {Tags: &[]string{}, Description: &empty, Digest: "ab"},
+	} {
+		before := len(f.seen())
+		if err := h.SetContainerConfig(t.Context(), alice, "pve1", 101, change); err != nil || f.seen()[before].body != body {
+			t.Errorf("%q: %v", body, err)
+		}
+	}
+	before := len(f.seen())
+	var input *InputError
+	if err := h.SetContainerConfig(t.Context(), alice, "pve1", 101, ConfigChange{Digest: "ab"}); !errors.As(err, &input) || len(f.seen()) != before {
+		t.Errorf("nothing to change: %v", err)
+	}
+}
+
+// FuzzEntries reads whatever a host could send as an entry of a list.
+func FuzzEntries(f *testing.F) {
+	f.Add([]byte(`[{"upid":"UPID:pve1:00000001:00000001:00000001:vzstart:101:root@pam:","endtime":"1","status":"OK"}]`))
+	f.Add([]byte(`[{"tokenid":"dash","privsep":0,"expire":1e300,"comment":"a\u202eb"}]`))
+	f.Add([]byte(`[{"name":"eth0","hwaddr":"A","inet":"1.2.3.4/8","ip-addresses":[{"ip-address":"::1","prefix":128},{},[]]}]`))
+	f.Add([]byte(`[{"time":1,"cpu":"0.1","mem":-1,"netin":"inf"}]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if checkShape(data) != nil {
+			return
+		}
+		tasks, _ := readRows(data, readTask)
+		for _, task := range withNames(tasks) {
+			if task.UPID.IsZero() || task.Running != task.End.IsZero() || task.Running && task.ExitStatus != "" {
+				t.Fatalf("%+v", task)
+			}
+		}
+		interfaces, _ := readRows(data, readInterface)
+		for _, i := range interfaces {
+			if len(i.Addresses) > maxAddresses || slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return !p.IsValid() }) {
+				t.Fatalf("%+v", i)
+			}
+		}
+		points, _ := readRows(data, readPoint)
+		for _, p := range points {
+			for _, figure := range []Figure{p.CPU, p.MaxCPU, p.Mem, p.MaxMem, p.Disk, p.MaxDisk, p.NetIn, p.NetOut, p.DiskRead, p.DiskWrite} {
+				if !(figure.Value >= 0) || math.IsInf(figure.Value, 0) || !figure.Known && figure.Value != 0 {
+					t.Fatalf("%+v", p)
+				}
+			}
+		}
+		tokens, _ := readRows(data, readTokenInfo)
+		for _, token := range tokens {
+			if strings.ContainsAny(token.Comment+token.Name, "\n\x1b\u202e") || len(token.Name) > maxName {
+				t.Fatalf("%+v", token)
+			}
+		}
+	})
 }
 
 func FuzzResources(f *testing.F) {

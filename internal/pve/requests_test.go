@@ -71,6 +71,18 @@ var everyCall = map[string]func(context.Context, *Host) error{
 		_, err := h.ContainerConfig(ctx, alice, "pve1", 101)
 		return err
 	},
+	"SetContainerConfig": func(ctx context.Context, h *Host) error {
+		text := "# Hello & all"
+		return h.SetContainerConfig(ctx, alice, "pve1", 101, ConfigChange{Tags: &[]string{}, Description: &text, Digest: "abc"})
+	},
+	"Interfaces": func(ctx context.Context, h *Host) error {
+		_, err := h.Interfaces(ctx, alice, "pve1", 101)
+		return err
+	},
+	"History": func(ctx context.Context, h *Host) error {
+		_, err := h.History(ctx, alice, "pve1", 101, LastWeek, Maximum)
+		return err
+	},
 	"Change": func(ctx context.Context, h *Host) error {
 		_, err := h.Change(ctx, alice, "pve1", 101, ActionShutdown, ChangeOptions{Timeout: 1500 * time.Millisecond, ForceStop: true})
 		return err
@@ -119,19 +131,22 @@ func TestRequests(t *testing.T) {
 		"OpenIDAuthURL":   {"POST", "access/openid/auth-url", params{"realm": "sso", "redirect-url": "https://berth.example.org/login/openid"}},
 		"OpenIDLogin": {"POST", "access/openid/login", params{"state": `{"csrf_token":"a b","realm":"sso"}`, "code": "c+d&e",
 			"redirect-url": "https://berth.example.org/login/openid"}},
-		"Permissions":     {"GET", "access/permissions", nil},
-		"Version":         {"GET", "version", nil},
-		"EachResource":    {"GET", "cluster/resources", params{"type": "vm"}},
-		"Resources":       {"GET", "cluster/resources", params{"type": "vm"}},
-		"ClusterStatus":   {"GET", "cluster/status", nil},
-		"Nodes":           {"GET", "nodes", nil},
-		"Storages":        {"GET", "nodes/pve1/storage", nil},
-		"NextID":          {"GET", "cluster/nextid", params{"vmid": "105"}},
-		"Containers":      {"GET", "nodes/pve1/lxc", nil},
-		"ContainerStatus": {"GET", "nodes/pve1/lxc/101/status/current", nil},
-		"ContainerConfig": {"GET", "nodes/pve1/lxc/101/config", nil},
-		"Change":          {"POST", "nodes/pve1/lxc/101/status/shutdown", params{"timeout": "2", "forceStop": "1"}},
-		"DeleteContainer": {"DELETE", "nodes/pve1/lxc/101", params{"force": "1", "purge": "1", "destroy-unreferenced-disks": "1"}},
+		"Permissions":        {"GET", "access/permissions", nil},
+		"Version":            {"GET", "version", nil},
+		"EachResource":       {"GET", "cluster/resources", params{"type": "vm"}},
+		"Resources":          {"GET", "cluster/resources", params{"type": "vm"}},
+		"ClusterStatus":      {"GET", "cluster/status", nil},
+		"Nodes":              {"GET", "nodes", nil},
+		"Storages":           {"GET", "nodes/pve1/storage", nil},
+		"NextID":             {"GET", "cluster/nextid", params{"vmid": "105"}},
+		"Containers":         {"GET", "nodes/pve1/lxc", nil},
+		"ContainerStatus":    {"GET", "nodes/pve1/lxc/101/status/current", nil},
+		"ContainerConfig":    {"GET", "nodes/pve1/lxc/101/config", nil},
+		"SetContainerConfig": {"PUT", "nodes/pve1/lxc/101/config", params{"delete": "tags", "description": "# Hello & all", "digest": "abc"}},
+		"Interfaces":         {"GET", "nodes/pve1/lxc/101/interfaces", nil},
+		"History":            {"GET", "nodes/pve1/lxc/101/rrddata", params{"timeframe": "week", "cf": "MAX"}},
+		"Change":             {"POST", "nodes/pve1/lxc/101/status/shutdown", params{"timeout": "2", "forceStop": "1"}},
+		"DeleteContainer":    {"DELETE", "nodes/pve1/lxc/101", params{"force": "1", "purge": "1", "destroy-unreferenced-disks": "1"}},
 		"Tasks": {"GET", "nodes/pve1/tasks", params{"vmid": "101", "source": "all", "typefilter": "vzstart", "userfilter": "alice",
 			"errors": "1", "since": "1700000000", "until": "1800000000", "start": "50", "limit": "25"}},
 		"ClusterTasks":   {"GET", "cluster/tasks", nil},

@@ -141,6 +141,9 @@ func checkExchange(t *testing.T, schema *pve.Schema, r *http.Request, body strin
 		t.Errorf("%s %s: answer: %v", r.Method, r.URL.Path, err)
 		return
 	}
+	if envelope.Data == nil && strings.HasSuffix(r.URL.Path, "/interfaces") {
+		return // of a stopped container; the schema knows nothing of it
+	}
 	for _, err := range method.CheckAnswer(envelope.Data) {
 		t.Errorf("%s %s: answer: %v", r.Method, r.URL.Path, err)
 	}
@@ -470,48 +473,6 @@ func TestSimulatedRoot(t *testing.T) {
 	}
 	if task := w.finish(root, upid); task.OK() || task.ExitStatus == "" {
 		t.Errorf("suspending on a host like most: %+v", task)
-	}
-}
-
-// checkExpiry: a token of alice@pve with an hour to live dies, lives again with a later end, and is listed without its secret.
-func (w *world) checkExpiry(root pve.Ticket, token pve.Token) {
-	w.Helper()
-	ctx := w.Context()
-	alice := w.signIn("alice@pve")
-	w.pass(61 * time.Minute)
-	if _, err := w.host.Version(ctx, token); !pve.IsKind(err, pve.KindUnauthenticated) {
-		w.Errorf("an expired token: %v", err)
-	}
-	end := w.now().Add(24 * time.Hour).Truncate(time.Second)
-	if err := w.host.SetTokenExpiry(ctx, alice, "alice@pve", "less", end); err != nil {
-		w.Error(err)
-	}
-	if _, err := w.host.Version(ctx, token); err != nil {
-		w.Errorf("with a later end: %v", err)
-	}
-	list, err := w.host.Tokens(ctx, alice, "alice@pve")
-	at := slices.IndexFunc(list, func(t pve.TokenInfo) bool { return t.Name == "less" })
-	if err != nil || at < 0 || list[at].FullPrivileges || !list[at].Expire.Equal(end) {
-		w.Errorf("%+v, %v", list, err)
-	}
-	for name, err := range map[string]error{
-		"list": func() error { _, err := w.host.Tokens(ctx, token, "alice@pve"); return err }(),
-		"create": func() error {
-			_, err := w.host.CreateToken(ctx, token, "alice@pve", "more", pve.TokenOptions{})
-			return err
-		}(),
-		"renew":  w.host.SetTokenExpiry(ctx, token, "alice@pve", "less", time.Time{}),
-		"delete": w.host.DeleteToken(ctx, token, "alice@pve", "less"),
-	} {
-		if !pve.IsKind(err, pve.KindForbidden) {
-			w.Errorf("a token's own %s: %v", name, err)
-		}
-	}
-	if err := w.host.SetTokenExpiry(ctx, root, "alice@pve", "gone", end); !pve.IsKind(err, pve.KindNotFound) {
-		w.Errorf("no such token: %v", err)
-	}
-	if err := w.host.SetTokenExpiry(ctx, root, "alice@pve", "less", time.Time{}); err != nil {
-		w.Error(err)
 	}
 }
 
