@@ -550,10 +550,10 @@ func listGroups(c *call) (any, error) {
 // verify_token).
 func (d *Datacenter) tokenPrincipal(credential string, now time.Time) *principal {
 	id, value, _ := strings.Cut(credential, "=")
-	name, tokenID, ok := strings.Cut(id, "!")
+	name, _, ok := strings.Cut(id, "!")
 	t := d.access.token(id)
 	if !ok || t == nil || t.value != value || !d.access.users[name].active(now) || t.expire > 0 && t.expire < now.Unix() {
 		return nil
 	}
-	return &principal{id: id, user: name, token: tokenID}
+	return newPrincipal(id)
 }

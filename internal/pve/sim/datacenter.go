@@ -20,6 +20,11 @@ type Options struct {
 	// all. PVE does this in AnyEvent.pm, handle_api2_request.
 	RefusalDelay time.Duration
 
+	// Refresh is how often the members report to each other what cluster/resources shows; 0 means PVE's own 10 s.
+	Refresh time.Duration
+	// TaskSpeed makes tasks work faster than they would, 100 for a hundred times as fast; 0 means 1.
+	TaskSpeed float64
+
 	Containers int    // how many containers the default world has; 0 means its fixed set
 	Seed       uint64 // what the default world's figures grow from; equal seeds give equal worlds
 	Empty      bool   // no users but root@pam (without a password), no containers: for tests that build their own world

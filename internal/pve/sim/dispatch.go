@@ -76,7 +76,7 @@ func (h *Host) answer(r *request) response {
 			if !ticketValid || !h.dc.access.users[ticketUser].active(r.clock) {
 				return unauthorized("Authentication failed!")
 			}
-			c.who = &principal{id: ticketUser, user: ticketUser}
+			c.who = newPrincipal(ticketUser)
 			upload := r.method == http.MethodPost && strings.HasPrefix(uri, "/nodes/") && strings.HasSuffix(uri, "/upload")
 			if r.method != http.MethodGet && !upload && !h.dc.verifyCSRFToken(r.header.Get("CSRFPreventionToken"), ticketUser, r.clock) {
 				return unauthorized("Permission denied - invalid csrf token")

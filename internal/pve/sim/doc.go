@@ -12,7 +12,8 @@
 //
 // A request passes through host.go and wire.go (connections, HTTP), dispatch.go (PVE's order of checks, its bodies),
 // route.go and schema.go (paths, parameters) to an endpoint, of which every file named for a thing declares some. Where
-// code depends on a fact about PVE, a comment names the file and function there.
+// code depends on a fact about PVE, a comment names the file and function there. What tests and demos do to a datacenter
+// beside its API, such as letting tasks fail or acting as somebody at another client, is in control.go.
 //
 // Realms of the types ldap and ad are accounts with passwords, without a directory behind them; for openid there is an
 // IdentityProvider.

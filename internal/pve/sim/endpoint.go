@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -15,6 +16,7 @@ type call struct {
 	who    *principal
 	now    time.Time           // the datacenter's clock
 	clock  time.Time           // what the called member believes the time to be: now, but for a fault
+	direct bool                // by Datacenter.Call rather than by a client
 	params map[string][]string // path, query and body together, after the endpoint's parameter check
 }
 
@@ -40,6 +42,11 @@ type principal struct {
 	id    string // user@realm, or user@realm!token
 	user  string // user@realm
 	token string // "" when called by ticket
+}
+
+func newPrincipal(id string) *principal {
+	user, token, _ := strings.Cut(id, "!")
+	return &principal{id: id, user: user, token: token}
 }
 
 // endpoint is one method on one path of the API, declared once: who may call it, what it takes, what it does. The

@@ -12,12 +12,13 @@ import (
 )
 
 // Fault is something that goes wrong with an answer. The parts combine, as far as they can: a latency with anything, a
-// status with a spoiled body. Of the parts that exclude each other the first in this order wins: Refuse, Hang, CutBody,
-// EndlessBody, WrongJSON.
+// status with a spoiled body. Of the parts that exclude each other the first in this order wins: Refuse, Hang,
+// CutAnswer, CutBody, EndlessBody, WrongJSON.
 type Fault struct {
 	Latency     time.Duration // waits before it does anything
 	Refuse      bool          // resets the connection; set for all methods and paths, before TLS begins
 	Hang        bool          // reads the request and never answers
+	CutAnswer   bool          // carries the request out and resets the connection in place of the answer
 	CutBody     bool          // ends the connection in the middle of the body
 	EndlessBody bool          // sends a body that does not end
 	WrongJSON   bool          // sends a whole body that is half of its JSON
@@ -164,7 +165,7 @@ func (s *connection) spoil(r response, f Fault, clock time.Time) {
 //	path=/cluster/status   only paths that begin so
 //	latency=2s             a Go duration
 //	skew=-10m              a Go duration, may be negative
-//	refuse, hang, cut, endless, wrongjson
+//	refuse, hang, cutanswer, cut, endless, wrongjson
 //	status=595             100 to 999
 //	reason=No route to host
 //	times=3                for three requests, then no more
@@ -176,7 +177,7 @@ func ParseFault(text string) (method, pathPrefix string, f Fault, err error) {
 	}
 	for part := range strings.SplitSeq(text, ",") {
 		name, value, hasValue := strings.Cut(strings.TrimSpace(part), "=")
-		flag := map[string]*bool{"refuse": &f.Refuse, "hang": &f.Hang, "cut": &f.CutBody, "endless": &f.EndlessBody, "wrongjson": &f.WrongJSON}[name]
+		flag := map[string]*bool{"refuse": &f.Refuse, "hang": &f.Hang, "cutanswer": &f.CutAnswer, "cut": &f.CutBody, "endless": &f.EndlessBody, "wrongjson": &f.WrongJSON}[name]
 		if flag != nil {
 			if hasValue {
 				return fail("%s takes no value", name)

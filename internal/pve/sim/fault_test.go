@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -151,16 +152,44 @@ func TestSpoiledPostIsCarriedOut(t *testing.T) {
 	}
 }
 
+// TestCutAnswer: the client sees a broken connection, and what it asked for has happened once.
+func TestCutAnswer(t *testing.T) {
+	w := newWorld(t, Options{})
+	as := w.mustLogin("root@pam")
+	const path = "/nodes/pve1/lxc/102/status/start"
+	w.host.SetFault("POST", path, Fault{CutAnswer: true, Times: 1})
+	r, _ := http.NewRequest("POST", w.host.URL()+"/api2/json"+path, strings.NewReader(""))
+	r.Header.Set("Cookie", "PVEAuthCookie="+as.ticket)
+	r.Header.Set("CSRFPreventionToken", as.csrf)
+	if resp, err := w.client.Do(r); err == nil {
+		t.Errorf("it was answered with %s", resp.Status)
+	}
+	if n := w.host.AcceptedPosts()["/api2/json"+path]; n != 1 || w.dc.Accepted(102, "start") != 1 {
+		t.Errorf("accepted %d times, %d of them for the container", n, w.dc.Accepted(102, "start"))
+	}
+	w.advance(time.Minute)
+	if c, _ := w.dc.Container(102); c.Status != Running {
+		t.Errorf("the container is %s", c.Status)
+	}
+	if got := w.call(as, "PUT", "/nodes/pve1/lxc/102/config", url.Values{"tags": {"x"}}); got.status != 200 {
+		t.Errorf("the next call: %d %s", got.status, got.reason)
+	}
+	if got := w.host.AcceptedChanges(); got["PUT /api2/json/nodes/pve1/lxc/102/config"] != 1 || got["POST /api2/json"+path] != 1 {
+		t.Errorf("accepted changes: %v", got)
+	}
+}
+
 func TestParseFault(t *testing.T) {
 	for text, want := range map[string]activeFault{
-		"latency=2s,path=/cluster/resources":       {prefix: "/cluster/resources", Fault: Fault{Latency: 2 * time.Second}},
-		"method=post, status=595, reason=No route": {method: "POST", Fault: Fault{Status: 595, Reason: "No route"}},
-		"cut,times=3":           {Fault: Fault{CutBody: true, Times: 3}},
-		"skew=-10m":             {Fault: Fault{Skew: -10 * time.Minute}},
-		"refuse":                {Fault: Fault{Refuse: true}},
-		"hang,path=/nodes/pve1": {prefix: "/nodes/pve1", Fault: Fault{Hang: true}},
+		"latency=2s,path=/cluster/resources":         {prefix: "/cluster/resources", Fault: Fault{Latency: 2 * time.Second}},
+		"method=post, status=595, reason=No route":   {method: "POST", Fault: Fault{Status: 595, Reason: "No route"}},
+		"cutanswer,method=PUT":                       {method: "PUT", Fault: Fault{CutAnswer: true}},
+		"cut,times=3":                                {Fault: Fault{CutBody: true, Times: 3}},
+		"skew=-10m":                                  {Fault: Fault{Skew: -10 * time.Minute}},
+		"refuse":                                     {Fault: Fault{Refuse: true}},
+		"hang,path=/nodes/pve1":                      {prefix: "/nodes/pve1", Fault: Fault{Hang: true}},
 		"endless,latency=10ms,path=/api2/json/nodes": {prefix: "/api2/json/nodes", Fault: Fault{EndlessBody: true, Latency: 10 * time.Millisecond}},
-		"wrongjson": {Fault: Fault{WrongJSON: true}},
+		"wrongjson":                                  {Fault: Fault{WrongJSON: true}},
 	} {
 		method, path, f, err := ParseFault(text)
 		if err != nil || method != want.method || path != want.prefix || f != want.Fault {

@@ -318,17 +318,3 @@ func (d *Datacenter) changed(g *guest) {
 	g.derive(d.guests.capacity.cpus)
 	d.guests.changes++
 }
-
-// Accepted counts the calls for one lifecycle action ("start", "stop", "shutdown", "reboot", "suspend", "resume",
-// "delete") on one VMID that were answered with a task, whatever became of it. Calls for a VMID without a guest don't
-// count.
-func (d *Datacenter) Accepted(vmid int, action string) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.guests.accepted[lifecycle{vmid, action}]
-}
-
-type lifecycle struct {
-	vmid   int
-	action string
-}

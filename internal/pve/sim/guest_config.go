@@ -372,6 +372,7 @@ func changeConfig(c *call) (any, error) {
 		g.change(name, value)
 	}
 	c.dc.changed(g)
+	c.accept("config")
 	return nil, nil
 }
 

@@ -43,9 +43,7 @@ func powerEndpoints() []endpoint {
 // which is what these calls answer.
 func (c *call) forkFor(action, kind string, steps ...step) (any, error) {
 	m := c.dc.member(c.param("node"))
-	if vmid := c.vmid(); c.dc.guests.byID[vmid] != nil {
-		c.dc.guests.accepted[lifecycle{vmid, action}]++
-	}
+	c.accept(action)
 	return c.dc.fork(m, kind, strconv.Itoa(c.vmid()), c.who.id, c.dc.now(), steps...).text, nil
 }
 

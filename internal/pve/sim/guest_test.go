@@ -56,12 +56,11 @@ func (f *fixture) call(who, request string) answer {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	user, token, _ := strings.Cut(who, "!")
-	c := &call{dc: f.dc, host: f.host, who: &principal{id: who, user: user, token: token}, now: f.now, clock: f.now}
+	c := &call{dc: f.dc, host: f.host, who: newPrincipal(who), now: f.now, clock: f.now}
 	route, fromPath := f.dc.routes.find(method, path)
 	f.dc.mu.Lock()
 	defer f.dc.mu.Unlock()
-	data, err := c.perform(method, path, route, fromPath, values, token != "")
+	data, err := c.perform(method, path, route, fromPath, values, c.who.token != "")
 	r := formatted("json", data, err)
 	a := answer{status: r.status, reason: r.reason}
 	if err := json.Unmarshal(r.body, &a.body); err != nil {

@@ -4,8 +4,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -24,7 +27,7 @@ type Host struct {
 	connections map[net.Conn]struct{}
 	faults      []*activeFault // newest first
 	requests    []Request
-	posts       map[string]int
+	changes     map[string]int // by method and path
 }
 
 // Limits of pveproxy (pve-manager, PVE/Service/pveproxy.pm, and AnyEvent.pm's defaults).
@@ -52,7 +55,7 @@ func (d *Datacenter) Listen(memberName, address string) (*Host, error) {
 		done:        make(chan struct{}),
 		slots:       make(chan struct{}, maxConnections),
 		connections: map[net.Conn]struct{}{},
-		posts:       map[string]int{},
+		changes:     map[string]int{},
 	}
 	d.hostMu.Lock()
 	d.hosts = append(d.hosts, h)
@@ -237,11 +240,20 @@ func (h *Host) Requests() []Request {
 func (h *Host) AcceptedPosts() map[string]int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	posts := make(map[string]int, len(h.posts))
-	for path, n := range h.posts {
-		posts[path] = n
+	posts := map[string]int{}
+	for change, n := range h.changes {
+		if path, ok := strings.CutPrefix(change, "POST "); ok {
+			posts[path] = n
+		}
 	}
 	return posts
+}
+
+// AcceptedChanges is AcceptedPosts for all methods but GET, by method and path: "PUT /api2/json/nodes/pve1/lxc/101/config".
+func (h *Host) AcceptedChanges() map[string]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.changes)
 }
 
 func (h *Host) record(r *request, status int, accepted bool) {
@@ -251,7 +263,10 @@ func (h *Host) record(r *request, status int, accepted bool) {
 		h.requests = h.requests[:copy(h.requests, h.requests[loggedRequests:])]
 	}
 	h.requests = append(h.requests, Request{Time: h.dc.now(), Member: h.member.name, Method: r.method, Path: r.path, Status: status})
-	if accepted && r.method == "POST" && (len(h.posts) < 10*loggedRequests || h.posts[r.path] > 0) {
-		h.posts[r.path]++
+	if !accepted || r.method == http.MethodGet {
+		return
+	}
+	if change := r.method + " " + r.path; len(h.changes) < 10*loggedRequests || h.changes[change] > 0 {
+		h.changes[change]++
 	}
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -37,7 +38,8 @@ func (d *Datacenter) settle(now time.Time) {
 	if now.Before(s.settled) {
 		return
 	}
-	if tick := now.Truncate(refreshInterval); tick.After(s.tick) {
+	interval := cmp.Or(d.options.Refresh, refreshInterval)
+	if tick := now.Truncate(interval); tick.After(s.tick) {
 		d.advance(tick)
 		for _, g := range s.sorted {
 			if m := d.member(g.node); m != nil && m.online() {

@@ -40,7 +40,7 @@ func (t *task) then(steps ...step) { t.steps = append(steps, t.steps...) }
 // fork starts a worker for who on a member and returns it; pve-common's PVE::RESTEnvironment::fork_worker.
 func (d *Datacenter) fork(m *member, kind, id, user string, now time.Time, steps ...step) *task {
 	t := &task{upid: d.newUPID(m, kind, id, user, now), steps: steps}
-	t.next = now.Add(steps[0].after)
+	t.next = now.Add(d.pace(steps[0].after))
 	d.guests.active = append(d.guests.active, t)
 	d.guests.tasks[t.text] = t
 	return t
@@ -48,7 +48,7 @@ func (d *Datacenter) fork(m *member, kind, id, user string, now time.Time, steps
 
 // advance runs every step that is due at an instant, in the order in which they are due.
 func (d *Datacenter) advance(to time.Time) {
-	for {
+	for !d.guests.held {
 		var due *task
 		for _, t := range d.guests.active {
 			if !t.next.After(to) && (due == nil || t.next.Before(due.next)) {
@@ -73,7 +73,15 @@ func (d *Datacenter) step(t *task) {
 		d.finish(t, at, nil)
 		return
 	}
-	t.next = at.Add(t.steps[0].after)
+	t.next = at.Add(d.pace(t.steps[0].after))
+}
+
+// pace is how long a step takes at the datacenter's speed.
+func (d *Datacenter) pace(after time.Duration) time.Duration {
+	if speed := d.options.TaskSpeed; speed > 0 {
+		return time.Duration(float64(after) / speed)
+	}
+	return after
 }
 
 // finish ends a task as fork_worker does: with TASK OK or TASK ERROR as the log's last line, and with its locks given up.
@@ -182,6 +190,9 @@ func (d *Datacenter) locked(node string, vmid int, what func(t *task, g *guest, 
 			t.print(" OK")
 		}
 		g.worker, t.guest = t, g
+		if err := d.guests.failure(vmid); err != nil {
+			return err
+		}
 		return what(t, g, at)
 	}
 	return try

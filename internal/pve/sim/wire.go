@@ -97,6 +97,10 @@ func (s *connection) exchange(mayFollow bool) bool {
 	}
 	s.host.record(r, answer.status, answer.accepted)
 	keepAlive = keepAlive && mayFollow && answer.status < 400
+	if fault.CutAnswer {
+		reset(s.raw)
+		return false
+	}
 	if fault.spoilsBody() {
 		s.spoil(answer, fault, r.clock)
 		return false

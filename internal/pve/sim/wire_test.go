@@ -449,7 +449,7 @@ func FuzzRequest(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	h := &Host{dc: dc, member: dc.members[0], posts: map[string]int{}}
+	h := &Host{dc: dc, member: dc.members[0], changes: map[string]int{}}
 	ticket := dc.newTicket(rootUser, dc.now())
 	for _, s := range []string{
 		"GET /api2/json/version HTTP/1.1\r\nCookie: PVEAuthCookie=TICKET\r\n\r\n",

@@ -20,6 +20,8 @@ type guestState struct {
 	tasks    map[string]*task // both, by UPID
 	accepted map[lifecycle]int
 	pids     map[string]int // the last process of each member
+	failing  map[int]string // what tasks fail with, by VMID; see FailTasks
+	held     bool           // see HoldTasks
 
 	storages []storage
 	volumes  []volume
@@ -36,6 +38,7 @@ func (s *guestState) init(d *Datacenter) {
 		return
 	}
 	s.byID, s.tasks, s.accepted, s.pids = map[int]*guest{}, map[string]*task{}, map[lifecycle]int{}, map[string]int{}
+	s.failing = map[int]string{}
 	s.created = d.now()
 	s.capacity = capacity{cpus: 16, memory: 64 * gibibyte, swap: 8 * gibibyte, rootfs: 94 * gibibyte}
 	if perMember := d.options.Containers / len(d.members); perMember > 40 {
