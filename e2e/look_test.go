@@ -188,6 +188,23 @@ func TestLook(t *testing.T) {
 			p.expect("GET /no/such/page 404")
 			return p, load
 		}},
+		{"problem-404-stranger", func(t *testing.T) (*page, func(p *page)) {
+			p, _, _ := stranger(t)
+			p.expect("GET /static/nothing.css 404")
+			return p, func(p *page) { p.goTo("/static/nothing.css") }
+		}},
+		{"audit-bad-filter", func(t *testing.T) (*page, func(p *page)) {
+			p, load := containers(t, sim.Options{}, "root", "pam", "/settings/audit?from=2026-13-01&action=sign_in")
+			p.expect("GET /settings/audit 422")
+			return p, load
+		}},
+		{"audit-filtered", func(t *testing.T) (*page, func(p *page)) {
+			p, load := containers(t, sim.Options{}, "root", "pam", "/settings/audit?q=root")
+			return p, func(p *page) {
+				load(p)
+				p.until("the entries", `document.querySelector(".audit")`)
+			}
+		}},
 		{"problem-403", func(t *testing.T) (*page, func(p *page)) {
 			p, _, _ := stranger(t)
 			elsewhere := otherSite(t, p.base+"/login")
@@ -215,7 +232,35 @@ func TestLookAround(t *testing.T) {
 	for _, path := range paths {
 		name := strings.ReplaceAll(strings.Trim(path, "/"), "/", "-")
 		t.Run(name, func(t *testing.T) {
-			p.in(t).look(t, name, true, func(p *page) { p.goTo(path) })
+			p.in(t).look(t, name, true, func(p *page) {
+				p.goTo(path)
+				p.until("its own name in the navigation", `(() => {
+					const name = document.querySelector(".rail [aria-current=page]").getBoundingClientRect();
+					return name.left >= 0 && name.right <= innerWidth;
+				})()`)
+			})
+		})
+	}
+}
+
+// TestLookAtUnknownHost looks at the page under a name that is not Berth's, where a browser gets nothing else. What it
+// complains about there is not judged.
+func TestLookAtUnknownHost(t *testing.T) {
+	t.Parallel()
+	p, _, _ := stranger(t)
+	tab := openLoose(t, p)
+	address := strings.Replace(p.base, "127.0.0.1", strangeSite, 1)
+	for _, screen := range screens {
+		t.Run(screen.name, func(t *testing.T) {
+			p := tab.in(t)
+			p.lookAt(screen)
+			p.do(chromedp.Navigate(address))
+			p.until("the page in its design", `getComputedStyle(document.querySelector(".pier")).overflow === "hidden"`)
+			p.untilStill()
+			if scrolls := eval[int64](p, `document.scrollingElement.scrollWidth`); scrolls > screen.width {
+				t.Errorf("the page is %d pixels wide, the screen %d: %s", scrolls, screen.width, p.tooWide(screen.width))
+			}
+			p.picture("problem-421-" + screen.name)
 		})
 	}
 }

@@ -9,6 +9,8 @@ import { startThemeSwitch } from "./themeswitch";
 startThemeSwitch();
 startSignIn();
 startRealms();
+// On a phone the pages stand in one line that can be pushed aside: the open one is to be in sight.
+document.querySelector(".rail-nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 if (document.getElementById("signed-out")) {
   startConnection();
   startFleet();
