@@ -46,7 +46,7 @@ func (d Demo) Check() (DemoSettings, error) {
 type Sim struct {
 	Listen     string   `placeholder:"HOST:PORT" default:"127.0.0.1:8006" env:"BERTH_LISTEN" help:"Address to serve on."`
 	Containers string   `placeholder:"N" default:"0" env:"BERTH_CONTAINERS" help:"How many containers the host has. Default: a small set of believable ones."`
-	Fault      []string `placeholder:"FAULT" sep:"none" env:"BERTH_FAULT" help:"What goes wrong, for example \"latency=2s,path=/cluster/resources\" or \"status=595\"; may be repeated. Parts: method=, path=, latency=, skew=, refuse, hang, cut, endless, wrongjson, status=, reason=, times=."`
+	Fault      []string `placeholder:"FAULT" sep:"none" env:"BERTH_FAULT" help:"What goes wrong, for example \"latency=2s,path=/cluster/resources\" or \"status=595\"; may be repeated. Parts: method=, path=, latency=, skew=, refuse, hang, cutanswer, cut, endless, wrongjson, status=, reason=, times=."`
 	Log
 }
 
