@@ -1,8 +1,10 @@
 package main
 
 import (
+	"database/sql"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -196,6 +198,15 @@ func copyFolder(t *testing.T, from string) string {
 		if err := os.Chmod(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// Otherwise a copy has its sessions ended.
+	db, err := sql.Open("sqlite", filepath.Join(to, store.FileName))
+	if err == nil {
+		_, err = db.ExecContext(t.Context(), "UPDATE installation SET epoch_file = ''")
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return to
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -16,47 +17,66 @@ import (
 	"berth/internal/store"
 )
 
-// epochFile holds the highest epoch that the database beside it had; see store.Epoch.
+// epochFile holds the highest epoch that the database beside it had; see store.Epoch. Each is a new file, and the database
+// knows which: a copy of the folder has others.
 const epochFile = "berth.epoch"
 
-// beginEpoch ends all sessions of a database that is an older copy, since some of them may have been ended after it was made.
+// beginEpoch ends all sessions of a database that is an older copy, or may be one because the folder is a copy: some of them
+// may have been ended after it was made.
 func beginEpoch(ctx context.Context, s *store.Store, trail *audit.Trail, folder string, now func() time.Time) error {
 	path := filepath.Join(folder, epochFile)
 	// The file is read before the database: another program over the same folder advances the database first.
-	seen, err := readEpoch(path)
+	mark, err := readEpoch(path)
 	if err != nil {
 		return fmt.Errorf("cannot read %s: %w", path, reason(err))
 	}
-	epoch, err := s.BeginEpoch(ctx, seen, now())
+	err = replaceEpoch(path, func(next string) (int64, error) {
+		epoch, err := s.BeginEpoch(ctx, mark, next, now())
+		what := ""
+		switch {
+		case err != nil:
+			return 0, err
+		case epoch.Older:
+			what = "the database is an older copy, or its " + epochFile + " is missing"
+		case epoch.Copied:
+			what = "the data folder is a copy"
+		default:
+			return epoch.Number, nil
+		}
+		slog.WarnContext(ctx, what+": all sessions in it were ended", "folder", folder, "sessions", epoch.Ended)
+		trail.Record(ctx, audit.Entry{Action: audit.SessionEnd, Detail: fmt.Sprintf("%s: all sessions in it were ended (%d)", what, epoch.Ended)})
+		return epoch.Number, nil
+	})
 	if err != nil {
-		return fmt.Errorf("cannot write to the database in %s: %w", folder, reason(err))
-	}
-	if epoch.Older {
-		slog.WarnContext(ctx, "the database is an older copy, or its "+epochFile+" is missing, so all sessions in it were ended", "folder", folder, "sessions", epoch.Ended)
-		trail.Record(ctx, audit.Entry{
-			Action: audit.SessionEnd, Detail: fmt.Sprintf("the database is an older copy: all sessions in it were ended (%d)", epoch.Ended),
-		})
-	}
-	if err := writeEpoch(path, epoch.Number); err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, reason(err))
+		return fmt.Errorf("cannot write to the database and to %s in %s: %w", epochFile, folder, err)
 	}
 	return nil
 }
 
 func endEpoch(ctx context.Context, s *store.Store, folder string) error {
-	number, err := s.EndEpoch(ctx)
+	path := filepath.Join(folder, epochFile)
+	mark, err := readEpoch(path)
 	if err != nil {
 		return err
 	}
-	return writeEpoch(filepath.Join(folder, epochFile), number)
+	present := ""
+	if mark != nil {
+		present = mark.File
+	}
+	return replaceEpoch(path, func(next string) (int64, error) { return s.EndEpoch(ctx, present, next) })
 }
 
 // readEpoch is nil when there is no file, or none that says a number: then nothing is known.
-func readEpoch(path string) (*int64, error) {
-	text, err := os.ReadFile(path)
+func readEpoch(path string) (*store.EpochMark, error) {
+	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, 64))
 	if err != nil {
 		return nil, err
 	}
@@ -64,22 +84,26 @@ func readEpoch(path string) (*int64, error) {
 	if err != nil || number < 1 || number > 1<<53 {
 		return nil, nil
 	}
-	return &number, nil
+	return &store.EpochMark{Number: number, File: fileIdentity(file)}, nil
 }
 
-// writeEpoch replaces the file in one step, so that a crash leaves the old or the new one.
-func writeEpoch(path string, number int64) error {
+// replaceEpoch puts a new file in the place of the one that there is, with the number that advance says. Advance is told the
+// new file's identity. Both happen in one step, so that a crash leaves the old file or the new one.
+func replaceEpoch(path string, advance func(next string) (int64, error)) error {
 	file, err := os.CreateTemp(filepath.Dir(path), ".epoch-*") // mode 0600
 	if err != nil {
-		return err
+		return reason(err)
 	}
-	_, err = fmt.Fprintln(file, number)
+	number, err := advance(fileIdentity(file))
+	if err == nil {
+		_, err = fmt.Fprintln(file, number)
+	}
 	err = errors.Join(err, file.Sync(), file.Close())
 	if err == nil {
 		err = os.Rename(file.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
+		return errors.Join(reason(err), os.Remove(file.Name()))
 	}
 	return nil
 }

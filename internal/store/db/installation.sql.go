@@ -41,14 +41,19 @@ func (q *Queries) CreateInstallation(ctx context.Context, db DBTX, arg CreateIns
 }
 
 const epoch = `-- name: Epoch :one
-SELECT epoch FROM installation WHERE id = 1
+SELECT epoch, epoch_file FROM installation WHERE id = 1
 `
 
-func (q *Queries) Epoch(ctx context.Context, db DBTX) (int64, error) {
+type EpochRow struct {
+	Epoch     int64
+	EpochFile string
+}
+
+func (q *Queries) Epoch(ctx context.Context, db DBTX) (EpochRow, error) {
 	row := db.QueryRowContext(ctx, epoch)
-	var epoch int64
-	err := row.Scan(&epoch)
-	return epoch, err
+	var i EpochRow
+	err := row.Scan(&i.Epoch, &i.EpochFile)
+	return i, err
 }
 
 const keyCheck = `-- name: KeyCheck :one
@@ -128,10 +133,15 @@ func (q *Queries) SetClaimed(ctx context.Context, db DBTX, datacenterID sql.Null
 }
 
 const setEpoch = `-- name: SetEpoch :exec
-UPDATE installation SET epoch = ?1 WHERE id = 1
+UPDATE installation SET epoch = ?1, epoch_file = ?2 WHERE id = 1
 `
 
-func (q *Queries) SetEpoch(ctx context.Context, db DBTX, epoch int64) error {
-	_, err := db.ExecContext(ctx, setEpoch, epoch)
+type SetEpochParams struct {
+	Epoch     int64
+	EpochFile string
+}
+
+func (q *Queries) SetEpoch(ctx context.Context, db DBTX, arg SetEpochParams) error {
+	_, err := db.ExecContext(ctx, setEpoch, arg.Epoch, arg.EpochFile)
 	return err
 }

@@ -52,6 +52,7 @@ type Installation struct {
 	ClaimedBy sql.NullString
 	ClaimCode []byte
 	Epoch     int64
+	EpochFile string
 }
 
 type LoginHost struct {

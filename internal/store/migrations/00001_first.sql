@@ -9,7 +9,9 @@ CREATE TABLE installation (
     -- What the first sign-in must know when it comes from beyond loopback, sealed; NULL once claimed.
     claim_code BLOB,
     -- Grows with each beginning and end of serving; a file beside the database has the highest, to tell an older copy.
-    epoch      BIGINT NOT NULL DEFAULT 0
+    epoch      BIGINT NOT NULL DEFAULT 0,
+    -- Which files may hold that highest one, by what no copy of a file has; empty where nothing is known of them.
+    epoch_file TEXT NOT NULL DEFAULT ''
 );
 
 CREATE TABLE datacenter (

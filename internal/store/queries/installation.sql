@@ -23,7 +23,7 @@ UPDATE installation SET key_check = sqlc.arg(fresh) WHERE id = 1 AND key_check =
 UPDATE installation SET claim_code = sqlc.arg(fresh) WHERE id = 1 AND claim_code = sqlc.arg(old);
 
 -- name: Epoch :one
-SELECT epoch FROM installation WHERE id = 1;
+SELECT epoch, epoch_file FROM installation WHERE id = 1;
 
 -- name: SetEpoch :exec
-UPDATE installation SET epoch = sqlc.arg(epoch) WHERE id = 1;
+UPDATE installation SET epoch = sqlc.arg(epoch), epoch_file = sqlc.arg(epoch_file) WHERE id = 1;
