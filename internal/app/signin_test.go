@@ -313,6 +313,42 @@ func TestSecondFactor(t *testing.T) {
 	}
 }
 
+// A code is refused as late as a password: by what is known of the host when it comes, not when the password did.
+func TestRefusedCodes(t *testing.T) {
+	b := newBench(t)
+	_, host := b.newHost(t, sim.Options{})
+	bob := b.browser(t)
+	ask := func() string { return bob.half(host.Address(), host.Fingerprint(), "bob@pve") }
+	const generic = "The code was not accepted, or the host did not answer."
+	first := ask()
+	for _, step := range []struct {
+		what   string
+		do     func() (challenge string)
+		want   time.Duration
+		hint   string
+		faults sim.Fault
+	}{
+		{"a host that is not known", func() string { return first }, 5500 * time.Millisecond, generic, sim.Fault{}},
+		{"a host that is known since", func() string { b.browser(t).signIn(host, "alice@pve"); return first }, 3500 * time.Millisecond, generic, sim.Fault{}},
+		{"a known host", ask, 3500 * time.Millisecond, generic, sim.Fault{}},
+		{"its clock is wrong", ask, 3500 * time.Millisecond, generic + " The clock of " + host.Address() + " differs by 7 minutes.", sim.Fault{Skew: 7 * time.Minute}},
+		{"it does not answer", ask, 3500 * time.Millisecond, host.Address() + " doesn't answer.", sim.Fault{Refuse: true}},
+	} {
+		challenge := step.do()
+		host.SetFault("", "", step.faults)
+		b.waited.Store(0)
+		r := bob.json("/api/auth/tfa", map[string]any{"challenge": challenge, "kind": "totp", "code": "999999"})
+		p := r.json(t)
+		if hint, _ := p["hint"].(string); r.StatusCode != http.StatusUnauthorized || p["detail"] != failure || hint != step.hint {
+			t.Errorf("%s: %d, hint %q, want %q", step.what, r.StatusCode, hint, step.hint)
+		}
+		if waited := time.Duration(b.waited.Load()); waited != step.want {
+			t.Errorf("%s: held back for %v, want %v", step.what, waited, step.want)
+		}
+		host.ClearFaults()
+	}
+}
+
 func TestSignOutKillsTheCookieAtOnce(t *testing.T) {
 	b := newBench(t)
 	_, host := b.newHost(t, sim.Options{})

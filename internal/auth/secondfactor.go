@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -262,12 +263,11 @@ func (s *Service) answerChallenge(ctx context.Context, began time.Time, key [sha
 	answer, err := host.AnswerChallenge(ctx, a.Challenge, kind, in.code(), pve.WithForwardedFor(session.ClientFrom(ctx).Address))
 	s.noteCode(ctx, a, kind, err)
 	if err != nil {
-		refused := s.refuse(ctx, began, nil, a.Address, a.UserID, err)
+		refused := s.refuse(ctx, began, known, a.Address, a.UserID, err)
 		if f := fault.As(refused); f != nil {
 			// Whoever is here knew the password, so this tells nothing new.
-			f.Hint = "The code was not accepted, or the host did not answer."
-			if hint := clockHint(a.Address, err); a.LoginHost != "" && hint != "" {
-				f.Hint += " " + hint
+			if clock := clockHint(a.Address, err); f.Hint == "" || f.Hint == clock {
+				f.Hint = strings.TrimSpace("The code was not accepted, or the host did not answer. " + f.Hint)
 			}
 			if left := s.totpLeft(ctx, a); left != nil {
 				f.Details = map[string]any{"totpLeft": *left}
