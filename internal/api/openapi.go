@@ -58,6 +58,10 @@ func openAPI(routes []web.Route, version string) []byte {
 			item.Get = op
 		case http.MethodPost:
 			item.Post = op
+		case http.MethodPatch:
+			item.Patch = op
+		case http.MethodDelete:
+			item.Delete = op
 		default:
 			panic("no place in the OpenAPI document for " + route.Pattern())
 		}

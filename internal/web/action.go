@@ -31,9 +31,11 @@ type validator interface{ Validate() error }
 const maxBody = 64 << 10
 
 // DecodeForm reads an input from a form or, for a GET, from the query, and validates it. The input comes back as far as it
-// could be read, so that a form can be shown again as it was typed. Fields are named as in JSON.
+// could be read, so that a form can be shown again as it was typed. Fields are named as in JSON. What a field's tag "path"
+// names comes from the path.
 func DecodeForm[In any](r *http.Request) (In, error) {
 	var in In
+	fromPath(r, &in)
 	values := r.URL.Query()
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		if err := r.ParseForm(); err != nil {
@@ -61,11 +63,11 @@ func DecodeForm[In any](r *http.Request) (In, error) {
 // DecodeJSON reads an input from a JSON body and validates it. An empty body is an empty object. What a field's tag "path"
 // names comes from the path.
 func DecodeJSON[In any](r *http.Request) (In, error) {
-	var in In
-	fromPath(r, &in)
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return DecodeForm[In](r)
 	}
+	var in In
+	fromPath(r, &in)
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return in, unreadable(err)
