@@ -78,33 +78,35 @@ func NewDemo(ctx context.Context, o DemoOptions, opts ...Option) (*Demo, error) 
 	return d, nil
 }
 
-// know makes the hosts known and pinned. In a folder of an earlier demo each takes the place of the host before it, wherever
+// know makes the hosts known and pinned. In a folder of an earlier demo each takes the place of a host of then, wherever
 // that listened: people keep what is theirs, and no host stays listed that is gone.
 func (d *Demo) know(ctx context.Context) error {
 	earlier, err := d.earlier(ctx)
 	if err != nil {
 		return err
 	}
+	addresses := make([]pve.Address, len(d.Hosts))
 	for i, h := range d.Hosts {
-		at, err := addressOf(h.Host)
-		if err != nil {
+		if addresses[i], err = addressOf(h.Host); err != nil {
 			return err
 		}
+	}
+	places, gone := takePlaces(addresses, earlier)
+	for i, h := range d.Hosts {
+		at := addresses[i]
 		shown, err := pve.ParseFingerprint(h.Host.Fingerprint())
 		if err != nil {
 			return err
 		}
-		if i < len(earlier) && earlier[i].Address != at {
+		if place := places[i]; place.Address != at && place.ID != "" {
 			peer, err := d.App.client.Host(at, pve.Trust{Certificate: &shown}).Handshake(ctx)
 			if err != nil {
 				return fmt.Errorf("look at the certificate of %s: %w", at, err)
 			}
-			if err := d.App.hosts.Add(ctx, at, &peer.Key, peer.Fingerprint, earlier[i].Datacenter); err != nil {
+			if err := d.App.hosts.Add(ctx, at, &peer.Key, peer.Fingerprint, place.Datacenter); err != nil {
 				return fmt.Errorf("%s: %w", at, err)
 			}
-			if err := d.App.store.RemoveHost(ctx, earlier[i].ID); err != nil {
-				return err
-			}
+			gone = append(gone, place)
 			continue
 		}
 		known, err := d.App.KnowHost(ctx, at, shown)
@@ -119,12 +121,40 @@ func (d *Demo) know(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, gone := range earlier[min(len(d.Hosts), len(earlier)):] {
-		if err := d.App.store.RemoveHost(ctx, gone.ID); err != nil {
+	for _, host := range gone {
+		if err := d.App.store.RemoveHost(ctx, host.ID); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// takePlaces finds for each address the earlier host whose place it takes. The first takes the first, which has the
+// installation; others take the one at the same address, else the next that is left, and the zero value where none is. gone
+// are those whose place nobody takes.
+func takePlaces(addresses []pve.Address, earlier []auth.LoginHost) (places, gone []auth.LoginHost) {
+	places, gone = make([]auth.LoginHost, len(addresses)), slices.Clone(earlier)
+	take := func(i, from int) {
+		places[i] = gone[from]
+		gone = slices.Delete(gone, from, from+1)
+	}
+	if len(gone) > 0 {
+		take(0, 0)
+	}
+	for i, at := range addresses {
+		if places[i].ID != "" {
+			continue
+		}
+		if same := slices.IndexFunc(gone, func(h auth.LoginHost) bool { return h.Address == at }); same >= 0 {
+			take(i, same)
+		}
+	}
+	for i := range addresses {
+		if places[i].ID == "" && len(gone) > 0 {
+			take(i, 0)
+		}
+	}
+	return places, gone
 }
 
 // earlier are the hosts of an earlier demo in the same folder, the one that has the installation first. It refuses a folder

@@ -75,6 +75,39 @@ func TestDemoMovesToOtherPorts(t *testing.T) {
 	}
 }
 
+// The first host keeps the installation; another that is still at its address keeps its place, whatever the order in which
+// they are listed; the others take what is left.
+func TestTakePlaces(t *testing.T) {
+	t.Parallel()
+	at := func(port int) pve.Address { return pve.Address{Host: demoAddress, Port: port} }
+	host := func(id string, port int) auth.LoginHost { return auth.LoginHost{ID: id, Address: at(port)} }
+	ids := func(hosts []auth.LoginHost) string {
+		var b strings.Builder
+		for _, h := range hosts {
+			b.WriteString(h.ID + ".")
+		}
+		return b.String()
+	}
+	for name, c := range map[string]struct {
+		addresses    []pve.Address
+		earlier      []auth.LoginHost
+		places, gone string
+	}{
+		"a new folder":     {[]pve.Address{at(1), at(2)}, nil, "..", ""},
+		"the same":         {[]pve.Address{at(1), at(2)}, []auth.LoginHost{host("a", 1), host("b", 2)}, "a.b.", ""},
+		"in another order": {[]pve.Address{at(1), at(2), at(3)}, []auth.LoginHost{host("a", 1), host("c", 3), host("b", 2)}, "a.b.c.", ""},
+		"all moved":        {[]pve.Address{at(7), at(8)}, []auth.LoginHost{host("a", 1), host("b", 2)}, "a.b.", ""},
+		"one moved":        {[]pve.Address{at(7), at(2)}, []auth.LoginHost{host("a", 1), host("b", 2)}, "a.b.", ""},
+		"one more":         {[]pve.Address{at(1), at(2)}, []auth.LoginHost{host("a", 7)}, "a..", ""},
+		"one less":         {[]pve.Address{at(8)}, []auth.LoginHost{host("a", 1), host("b", 2)}, "a.", "b."},
+	} {
+		places, gone := takePlaces(c.addresses, c.earlier)
+		if ids(places) != c.places || ids(gone) != c.gone {
+			t.Errorf("%s: places %q, gone %q, want %q and %q", name, ids(places), ids(gone), c.places, c.gone)
+		}
+	}
+}
+
 func TestDemoLeavesOtherInstallationsAlone(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()

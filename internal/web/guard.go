@@ -191,10 +191,13 @@ func secureHeaders(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Referrer-Policy", "same-origin")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		a := arrivalOf(r.Context())
+		if a.encrypted || isLoopback(hostName(r.Host)) {
+			h.Set("Cross-Origin-Opener-Policy", "same-origin") // elsewhere a browser ignores it, with an error in its console
+		}
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-		if arrivalOf(r.Context()).encrypted {
+		if a.encrypted {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		next.ServeHTTP(w, r)

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"context"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -53,6 +55,27 @@ func TestAbusePlantedCookieAtADeeperPath(t *testing.T) {
 	} {
 		if got := strings.Join(cookiePaths(path), " "); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+}
+
+// A browser honours the header on connections that nobody listens to alone, and puts an error in its console elsewhere.
+func TestOpenerPolicyWhereItIsHonoured(t *testing.T) {
+	for _, c := range []struct {
+		encrypted bool
+		host      string
+		want      string
+	}{
+		{true, "berth.example.org", "same-origin"}, {true, "192.0.2.1:8443", "same-origin"},
+		{false, "localhost:8080", "same-origin"}, {false, "127.0.0.1:8080", "same-origin"}, {false, "[::1]", "same-origin"},
+		{false, "berth.lan", ""}, {false, "192.0.2.1:8080", ""},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = c.host
+		w := httptest.NewRecorder()
+		secureHeaders(http.NotFoundHandler()).ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), arrivalKey{}, arrival{encrypted: c.encrypted})))
+		if got := w.Header().Get("Cross-Origin-Opener-Policy"); got != c.want {
+			t.Errorf("%s, encrypted %v: %q, want %q", c.host, c.encrypted, got, c.want)
 		}
 	}
 }
