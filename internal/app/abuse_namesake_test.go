@@ -13,7 +13,6 @@ import (
 
 	"berth/internal/auth"
 	"berth/internal/config"
-	"berth/internal/node"
 	"berth/internal/pve"
 	"berth/internal/pve/sim"
 	"berth/internal/session"
@@ -309,10 +308,9 @@ func TestAbuseNodeOfAnotherIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nodes := node.NewService(b.hosts, b.sessions)
 	asked := len(other.Requests())
 	for _, id := range []string{guessed, "", "1", strings.ToUpper(guessed)} {
-		err := nodes.Call(t.Context(), session.Caller{Identity: found.Identity, Session: found}, id, func(context.Context, *pve.Host, pve.Credentials) error {
+		err := b.nodes.Call(t.Context(), session.Caller{Identity: found.Identity, Session: found}, id, func(context.Context, *pve.Host, pve.Credentials) error {
 			t.Errorf("%q: a call was made", id)
 			return nil
 		})

@@ -74,6 +74,7 @@ type App struct {
 	sessions   *session.Registry
 	throttle   *auth.Throttle
 	trail      *audit.Trail
+	nodes      *node.Service
 	containers *container.Service
 	routes     []web.Route
 	tls        *tls.Config
@@ -140,13 +141,14 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		Lost: auth.SessionLost(a.trail), Ended: auth.SessionEnded(a.trail), Vouches: a.hosts.Permitted,
 	})
 	a.throttle = auth.NewThrottle(auth.NewMemoryThrottle(), a.store, o.now)
+	a.nodes = node.NewService(node.Options{Store: a.store, Hosts: a.hosts, Sessions: a.sessions, Client: a.client, Sealer: sealer, Now: o.now})
 	signIns := auth.NewService(auth.Options{
-		Hosts: a.hosts, Sessions: a.sessions, Pending: auth.NewMemoryPending(o.now), Throttle: a.throttle, Audit: a.trail,
+		Hosts: a.hosts, Sessions: a.sessions, Listener: a.nodes, Pending: auth.NewMemoryPending(o.now), Throttle: a.throttle, Audit: a.trail,
 		OpenID: auth.NewMemoryOpenID(o.now), Callback: web.OpenIDCallback(settings.PublicURL, settings.BasePath),
 		Now: o.now, Wait: o.wait,
 	})
 	trail := audit.NewReader(a.store, signIns)
-	a.containers = container.NewService(node.NewService(a.hosts, a.sessions), o.now)
+	a.containers = container.NewService(a.nodes, o.now)
 	site := web.NewSite(web.Options{
 		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Containers: a.containers, Trail: trail, Now: o.now, Ready: a.store.Ping,
 		SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
@@ -315,6 +317,7 @@ func (a *App) Notice(ctx context.Context) error {
 		return err
 	}
 	a.version = version
+	a.nodes.Forget()
 	return a.sessions.Reload(ctx)
 }
 

@@ -132,6 +132,26 @@ func (h *Hosts) Try(ctx context.Context, id string, call func(context.Context, *
 	return h.tryFrom(ctx, first, func(ctx context.Context, _ LoginHost, host *pve.Host) error { return call(ctx, host) })
 }
 
+// TryIn is Try at a login host of one datacenter; one of another datacenter is none.
+func (h *Hosts) TryIn(ctx context.Context, datacenter, id string, call func(context.Context, *pve.Host) error) error {
+	first, err := h.store.LoginHost(ctx, id)
+	if err != nil {
+		return err
+	}
+	if first.Datacenter != datacenter {
+		return ErrNoHost
+	}
+	return h.tryFrom(ctx, first, func(ctx context.Context, _ LoginHost, host *pve.Host) error { return call(ctx, host) })
+}
+
+// In lists the login hosts of a datacenter that may vouch, the oldest first.
+func (h *Hosts) In(ctx context.Context, datacenter string) ([]LoginHost, error) {
+	all, err := h.store.LoginHosts(ctx)
+	return slices.DeleteFunc(all, func(host LoginHost) bool {
+		return host.Datacenter != datacenter || !h.policy.permits(host.Address)
+	}), err
+}
+
 func (h *Hosts) tryFrom(ctx context.Context, first LoginHost, call func(context.Context, LoginHost, *pve.Host) error) error {
 	doors, err := h.doors(ctx, first)
 	if err != nil {

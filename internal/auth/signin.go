@@ -30,6 +30,11 @@ type Recorder interface {
 	Record(ctx context.Context, e audit.Entry)
 }
 
+// SignInListener is told of every sign-in that succeeded, before it is answered.
+type SignInListener interface {
+	SignedIn(ctx context.Context, started session.Session)
+}
+
 // Options are what a Service needs.
 type Options struct {
 	Hosts    *Hosts
@@ -41,6 +46,8 @@ type Options struct {
 	Callback string
 	Audit    Recorder
 	Throttle *Throttle
+	// Listener is told of sign-ins; it may be nil.
+	Listener SignInListener
 	Now      func() time.Time
 	// Wait sleeps until the duration or the context ends; nil is the real thing.
 	Wait func(context.Context, time.Duration)
@@ -56,6 +63,7 @@ type Service struct {
 	realms   realmCache
 	audit    Recorder
 	throttle *Throttle
+	listener SignInListener
 	now      func() time.Time
 	wait     func(context.Context, time.Duration)
 
@@ -67,7 +75,7 @@ type Service struct {
 func NewService(o Options) *Service {
 	s := &Service{
 		hosts: o.Hosts, sessions: o.Sessions, pending: o.Pending, openID: o.OpenID, callback: o.Callback, audit: o.Audit,
-		throttle: o.Throttle, now: o.Now, wait: o.Wait, owners: map[session.Hash]ownerAnswer{},
+		throttle: o.Throttle, listener: o.Listener, now: o.Now, wait: o.Wait, owners: map[session.Hash]ownerAnswer{},
 	}
 	if s.wait == nil {
 		s.wait = sleep
@@ -297,6 +305,9 @@ func (s *Service) finish(ctx context.Context, began time.Time, a Attempt, via *p
 		s.noteCertificate(ctx, host, via)
 	} else {
 		s.recordAdmission(ctx, a, host, started.Identity)
+	}
+	if s.listener != nil {
+		s.listener.SignedIn(context.WithoutCancel(ctx), started)
 	}
 	return SignedIn{Success: true, Token: token, Session: started}, nil
 }

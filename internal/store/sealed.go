@@ -33,14 +33,33 @@ func (s *Store) Sealed(ctx context.Context, visit func(at seal.Place, sealed []b
 	last := []byte{}
 	for {
 		rows, err := s.queries.SealedSessions(ctx, s.reader, db.SealedSessionsParams{Behind: last, Most: sealedBatch})
-		if err != nil || len(rows) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(rows) == 0 {
+			return s.sealedNodes(ctx, visit)
 		}
 		for _, row := range rows {
 			if err := visit(seal.Place{Table: "session", Column: "secret", Row: hex.EncodeToString(row.Hash)}, row.Secret); err != nil {
 				return err
 			}
 			last = row.Hash
+		}
+	}
+}
+
+func (s *Store) sealedNodes(ctx context.Context, visit func(at seal.Place, sealed []byte) error) error {
+	last := ""
+	for {
+		rows, err := s.queries.SealedNodes(ctx, s.reader, db.SealedNodesParams{Behind: last, Most: sealedBatch})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for _, row := range rows {
+			if err := visit(seal.Place{Table: "node", Column: "secret", Row: row.ID}, row.Secret); err != nil {
+				return err
+			}
+			last = row.ID
 		}
 	}
 }
@@ -58,6 +77,8 @@ func (s *Store) Reseal(ctx context.Context, at seal.Place, old, fresh []byte) er
 			return fmt.Errorf("row of a session: %w", err)
 		}
 		return s.queries.ResealSession(ctx, s.writer, db.ResealSessionParams{Hash: hash, Old: old, Fresh: fresh})
+	case "node.secret":
+		return s.queries.ResealNode(ctx, s.writer, db.ResealNodeParams{ID: at.Row, Old: old, Fresh: fresh})
 	}
 	return fmt.Errorf("nothing is sealed in %s.%s", at.Table, at.Column)
 }

@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"berth/internal/auth"
+	"berth/internal/node"
 	"berth/internal/seal"
 	"berth/internal/session"
 )
 
 // notSealed are the columns of bytes that hold no secret: hashes and pins.
-var notSealed = []string{"login_host.key_pin", "login_host.fingerprint", "session.hash", "ended_session.hash", "familiar.mark"}
+var notSealed = []string{"login_host.key_pin", "login_host.fingerprint", "session.hash", "ended_session.hash", "familiar.mark", "node.key_pin", "node.fingerprint", "api_token.key_pin"}
 
 // Every column that can hold a ciphertext is either gone through by a rotation or named above.
 func TestEveryColumnOfBytesIsSealedOrNamed(t *testing.T) {
@@ -78,6 +79,19 @@ func fill(t *testing.T, s *Store, sessions int) map[seal.Place]string {
 			t.Fatal(err)
 		}
 		want[seal.Place{Table: "session", Column: "secret", Row: r.Hash.String()}] = string(r.Secret)
+	}
+	of := session.Identity{Datacenter: h.Datacenter, UserID: "alice@pve"}
+	first := node.Record{Node: node.Node{ID: "n0", Owner: of, Name: "first", Credential: node.BySession, LoginHost: h.ID, Cluster: "c", Created: at}}
+	if _, err := s.Welcome(ctx, first, at); err != nil {
+		t.Fatal(err)
+	}
+	for i := range sessions {
+		id := fmt.Sprint("node", i)
+		n := node.Record{Node: node.Node{ID: id, Owner: of, Name: id, Credential: node.ByToken, Cluster: "c", Created: at}, Secret: fmt.Append(nil, "token", i)}
+		if err := s.CreateNode(ctx, n, "", sessions+1); err != nil {
+			t.Fatal(err)
+		}
+		want[seal.Place{Table: "node", Column: "secret", Row: id}] = string(n.Secret)
 	}
 	return want
 }

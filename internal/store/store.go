@@ -17,6 +17,7 @@ import (
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 
 	"berth/internal/auth"
+	"berth/internal/node"
 	"berth/internal/session"
 	"berth/internal/store/db"
 )
@@ -37,6 +38,7 @@ type Store struct {
 var (
 	_ session.Store = (*Store)(nil)
 	_ auth.Store    = (*Store)(nil)
+	_ node.Store    = (*Store)(nil)
 )
 
 // Open opens the database in a folder, creates it if there is none, and brings its schema up to date. A schema newer than

@@ -8,6 +8,22 @@ import (
 	"database/sql"
 )
 
+type ApiToken struct {
+	ID           string
+	DatacenterID string
+	UserID       string
+	NodeID       string
+	NodeName     string
+	Host         string
+	Port         int64
+	LoginHostID  sql.NullString
+	KeyPin       []byte
+	TokenID      string
+	State        string
+	CreatedAt    int64
+	ExpiresAt    int64
+}
+
 type Audit struct {
 	ID                  int64
 	At                  int64
@@ -45,6 +61,14 @@ type Familiar struct {
 	SeenAt       int64
 }
 
+type Identity struct {
+	DatacenterID string
+	UserID       string
+	CreatedAt    int64
+	LastSignInAt int64
+	Preferences  string
+}
+
 type Installation struct {
 	ID        int64
 	CreatedAt int64
@@ -63,6 +87,28 @@ type LoginHost struct {
 	KeyPin       []byte
 	Fingerprint  []byte
 	CreatedAt    int64
+}
+
+type Node struct {
+	ID             string
+	DatacenterID   string
+	UserID         string
+	Name           string
+	NameKey        string
+	Host           string
+	Port           int64
+	LoginHostID    sql.NullString
+	Credential     string
+	KeyPin         []byte
+	Fingerprint    []byte
+	Members        string
+	ClusterID      string
+	GroupID        string
+	IsDefault      bool
+	TokenID        string
+	Secret         []byte
+	TokenExpiresAt int64
+	CreatedAt      int64
 }
 
 type Session struct {

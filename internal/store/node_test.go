@@ -1,0 +1,36 @@
+package store
+
+import (
+	"crypto/rand"
+	"testing"
+
+	"berth/internal/auth"
+	"berth/internal/node/nodetest"
+	"berth/internal/pve"
+)
+
+func TestNodeContract(t *testing.T) {
+	nodetest.Contract(t, func(t *testing.T) nodetest.Fixture {
+		s := openTest(t, t.TempDir())
+		h := newHost("stays.lan") // the last login host can't be removed
+		if err := s.Admit(t.Context(), auth.Admission{Host: &h}); err != nil {
+			t.Fatal(err)
+		}
+		return nodetest.Fixture{
+			Store: s,
+			NewHost: func(t *testing.T, key pve.KeyPin) (string, string) {
+				h := newHost(rand.Text() + ".lan")
+				h.Key = &key
+				if err := s.Admit(t.Context(), auth.Admission{Host: &h}); err != nil {
+					t.Fatal(err)
+				}
+				return h.Datacenter, h.ID
+			},
+			RemoveHost: func(t *testing.T, loginHost string) {
+				if err := s.RemoveHost(t.Context(), loginHost); err != nil {
+					t.Fatal(err)
+				}
+			},
+		}
+	})
+}
