@@ -243,7 +243,7 @@ func TestAbuseNameThatRebinds(t *testing.T) {
 		"a form":       `fetch("/login", {method: "POST", headers: {"Content-Type": "application/x-www-form-urlencoded"}, body: ` + quote(form) + `})`,
 		"the sign-out": `fetch("/api/auth/logout", {method: "POST", headers: {"Content-Type": "application/json"}, body: "{}"})`,
 	}
-	const answer = `.then((r) => r.text().then((text) => r.status + (/alice|signin|ok/.test(text) ? " told" : "")))`
+	const answer = `.then((r) => r.text().then((text) => r.status + (/alice|id="signin"|"ok"/.test(text) ? " told" : "")))`
 
 	relay.to.Store(strings.TrimPrefix(a.near, "http://"))
 	q.do(chromedp.Navigate("http://" + strangeSite + ":" + port + "/"))
