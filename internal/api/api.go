@@ -49,9 +49,8 @@ func (a *API) Routes() []web.Route {
 		authenticated("POST", "/api/sessions/end-others", "endOtherSessions", "End all sessions but the one that asks", a.auth.EndOtherSessions, nil, "owners_only"),
 		authenticated("GET", "/api/audit", "listAudit", "What the caller did and what concerns them; for an owner everyone's sign-ins, sessions, hosts and keys too", a.trail.List, nil, "owners_only"),
 		a.auditExport(),
-		authenticated("GET", "/api/containers", "listContainers", "The caller's containers", a.containers.List, nil,
-			"host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox"),
 	}
+	routes = append(routes, a.containerRoutes()...)
 	routes = append(routes, authenticated("GET", "/api/about", "about", "What Berth is, and what it sees of this request", a.site.About, nil))
 	var document []byte
 	routes = append(routes, web.AuthenticatedRoute("GET", "/api/openapi.json", web.API,

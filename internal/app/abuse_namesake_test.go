@@ -36,6 +36,7 @@ type victim struct {
 	session string // id
 	hash    string // of the session's token
 	entry   string // id of an entry of the audit trail
+	cursor  string // of a page of containers
 }
 
 // guesses are ids of the victim's by what a route calls its wildcard, or an input its field. A route with another one needs
@@ -54,9 +55,15 @@ func (v victim) guesses(name string) ([]string, bool) {
 		return []string{"everyone"}, true
 	case "before":
 		return []string{v.entry}, true
+	case "cursor":
+		return []string{v.cursor}, true
+	case "node":
+		return []string{v.known.ID}, true
 	case "q":
 		return []string{v.known.ID, "only-here", "Victim/1.0"}, true
-	case "status", "sort", "action", "result", "from", "to", "limit": // of words that are the same for everybody
+	case "tag":
+		return []string{"only-here"}, true
+	case "status", "kind", "sort", "action", "result", "from", "to", "limit": // of words that are the same for everybody
 		return []string{""}, true
 	}
 	return nil, false
@@ -100,6 +107,7 @@ func TestAbuseNamesakeWalksEveryRoute(t *testing.T) {
 			hash, _ := session.HashToken(v.browser.token())
 			v.session, v.hash = v.browser.sessionID(), hash.String()
 			v.entry = v.browser.entries("?whose=mine")[0]["id"].(string)
+			v.cursor = v.browser.get("/api/containers?limit=1").json(t)["next"].(string)
 			at, err := addressOf(v.host)
 			if err != nil {
 				t.Fatal(err)

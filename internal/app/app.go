@@ -367,6 +367,7 @@ func (a *App) Run(ctx context.Context) error {
 				slog.WarnContext(drain, "requests were still running", "after", drainTime)
 				_ = a.server.Close() // nothing is left to do about what it says
 			}
+			a.containers.Close()
 			a.sessions.Close(drain)
 			// The last use of each session, so that a restart does not shorten it.
 			if err := a.sessions.Flush(context.WithoutCancel(ctx)); err != nil {

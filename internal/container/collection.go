@@ -1,7 +1,9 @@
 package container
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -10,15 +12,24 @@ import (
 	"berth/internal/pve"
 )
 
-// collection takes the containers out of a list of resources as it arrives, so that what else a host sends is never in
-// memory. A host can fill neither more places nor more text than the bounds of a reading allow.
+// collection takes the guests out of a list of resources as it arrives, so that what else a host sends is never in memory.
+// A host can fill neither more places nor more text than the bounds of a reading allow. Virtual machines beyond bounds of
+// their own are left out, so that they keep no container from being listed.
 type collection struct {
 	node       string
 	containers []*Container
-	text       int // bytes in memory
-	rendered   int // bytes of a page or an answer
+	machines   []*Container
+	// Of the containers, and of the machines.
+	of, ofMachines account
+	full           bool // of machines
 	// words are texts that many containers share: one copy of each.
 	words map[string]string
+}
+
+// account is what texts take.
+type account struct {
+	text     int // bytes in memory
+	rendered int // bytes of a page or an answer
 }
 
 const (
@@ -29,6 +40,8 @@ const (
 	// maxRendered bounds the texts of one reading as they are written down: each as often as it occurs, and escaped. A
 	// word that thousands of containers share is small in memory alone.
 	maxRendered = 3 << 19
+	// machineShare is how much of these bounds virtual machines have beside the containers: one in so many.
+	machineShare = 4
 )
 
 var (
@@ -37,41 +50,65 @@ var (
 	errLongPages      = fmt.Errorf("%w: more than %d bytes of names and tags, each time that they occur", pve.ErrTooMany, maxRendered)
 )
 
-// add takes a resource if it is a container.
+// add takes a resource if it is a guest.
 func (c *collection) add(r pve.Resource) error {
-	if r.Type != "lxc" || r.VMID == 0 {
+	if r.VMID == 0 {
 		return nil
 	}
-	if len(c.containers) == maxContainers {
-		return errManyContainers
+	switch r.Type {
+	case LXC:
+		if len(c.containers) == maxContainers {
+			return errManyContainers
+		}
+		added, err := c.take(r, &c.of, 1)
+		if err != nil {
+			return err
+		}
+		c.containers = append(c.containers, added)
+	case QEMU:
+		if c.full || len(c.machines) == maxContainers/machineShare {
+			return nil
+		}
+		before := c.ofMachines
+		added, err := c.take(r, &c.ofMachines, machineShare)
+		if err != nil {
+			c.ofMachines, c.full = before, true
+			return nil
+		}
+		c.machines = append(c.machines, added)
 	}
-	kept := min(len(r.Tags), maxTags)
-	tags := make([]string, kept)
-	for i, tag := range r.Tags[:kept] {
-		tags[i] = c.shared(shortened(tag))
-	}
-	// Tags count as they were sent, so that a list is refused for what it is and not for what is left of it.
-	c.text += len(r.Name) + len(r.Tags)*int(unsafe.Sizeof(""))
-	for _, tag := range r.Tags {
-		c.rendered += escapedLen(tag)
-	}
-	c.rendered += escapedLen(r.Name) + escapedLen(r.Node) + escapedLen(r.Status) + escapedLen(r.Lock)
-	added := &Container{
-		NodeID: c.node, Node: c.shared(r.Node), VMID: r.VMID, Name: r.Name, Status: c.shared(r.Status),
-		CPU: r.CPU, MaxCPU: r.MaxCPU, Mem: r.Mem, MaxMem: r.MaxMem, Disk: r.Disk, MaxDisk: r.MaxDisk,
-		Uptime: int64(r.Uptime / time.Second), Tags: tags, MoreTags: len(r.Tags) - kept, Lock: c.shared(r.Lock), Template: r.Template,
-	}
-	if c.text > maxText {
-		return errMuchText
-	}
-	if c.rendered > maxRendered {
-		return errLongPages
-	}
-	c.containers = append(c.containers, added)
 	return nil
 }
 
-func (c *collection) shared(word string) string {
+// take makes a Container of a resource, on an account that has one part in so many of the bounds.
+func (c *collection) take(r pve.Resource, on *account, share int) (*Container, error) {
+	// Tags count as they were sent, so that a list is refused for what it is and not for what is left of it.
+	on.text += len(r.Name) + len(r.Tags)*int(unsafe.Sizeof(""))
+	for _, tag := range r.Tags {
+		on.rendered += escapedLen(tag)
+	}
+	on.rendered += escapedLen(r.Name) + escapedLen(r.Node) + escapedLen(r.Status) + escapedLen(r.Lock)
+	kept := min(len(r.Tags), maxTags)
+	tags := make([]string, kept)
+	for i, tag := range r.Tags[:kept] {
+		tags[i] = c.shared(shortened(tag), on)
+	}
+	added := &Container{
+		NodeID: c.node, Door: c.node, Kind: c.shared(r.Type, on), Node: c.shared(r.Node, on), VMID: r.VMID, Name: r.Name, Status: c.shared(r.Status, on),
+		CPU: r.CPU, MaxCPU: r.MaxCPU, Mem: r.Mem, MaxMem: r.MaxMem, Disk: r.Disk, MaxDisk: r.MaxDisk,
+		Uptime: int64(r.Uptime / time.Second), Tags: tags, MoreTags: len(r.Tags) - kept, Addresses: []string{},
+		Lock: c.shared(r.Lock, on), Template: r.Template, received: r.NetIn, sent: r.NetOut,
+	}
+	if on.text > maxText/share {
+		return nil, errMuchText
+	}
+	if on.rendered > maxRendered/share {
+		return nil, errLongPages
+	}
+	return added, nil
+}
+
+func (c *collection) shared(word string, on *account) string {
 	if word == "" {
 		return ""
 	}
@@ -83,7 +120,7 @@ func (c *collection) shared(word string) string {
 	}
 	word = strings.Clone(word) // a part of a long text would keep all of it
 	c.words[word] = word
-	c.text += len(word) + 2*int(unsafe.Sizeof(""))
+	on.text += len(word) + 2*int(unsafe.Sizeof(""))
 	return word
 }
 
@@ -117,7 +154,18 @@ func escapedLen(s string) int {
 	return n
 }
 
-// weight is about how many bytes the containers take.
-func (c *collection) weight() int {
-	return len(c.containers)*int(unsafe.Sizeof(Container{})+unsafe.Sizeof(&Container{})) + c.text
+// guests are what was collected, by VMID. A host that names one twice is believed the first time.
+func (c *collection) guests() []*Container {
+	all := append(c.containers, c.machines...)
+	slices.SortStableFunc(all, byVMID)
+	return slices.CompactFunc(all, func(a, b *Container) bool { return a.VMID == b.VMID })
 }
+
+func byVMID(a, b *Container) int { return cmp.Compare(a.VMID, b.VMID) }
+
+// weight is about how many bytes the guests take.
+func (c *collection) weight() int {
+	return (len(c.containers)+len(c.machines))*containerSize + c.of.text + c.ofMachines.text
+}
+
+const containerSize = int(unsafe.Sizeof(Container{}) + unsafe.Sizeof(&Container{}))

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"berth/internal/node"
 	"berth/internal/pve"
 	"berth/internal/session"
 )
@@ -18,7 +19,7 @@ import (
 func TestCollection(t *testing.T) {
 	c := collection{node: "n"}
 	for _, r := range []pve.Resource{
-		{Type: "qemu", VMID: 200, Name: "a machine"}, {Type: "lxc", Name: "no number"}, {Type: "node", Node: "pve1"},
+		{Type: "qemu", VMID: 200, Name: "a machine", Node: "pve1"}, {Type: "lxc", Name: "no number"}, {Type: "node", Node: "pve1"},
 		{Type: "lxc", VMID: 101, Name: "a", Node: "pve1", Uptime: 90 * time.Second, Lock: "backup", Template: true},
 		{Type: "lxc", VMID: 102, Node: strings.Clone("pve1"), Tags: []string{"cloud"}},
 	} {
@@ -26,8 +27,8 @@ func TestCollection(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := c.containers
-	if len(got) != 2 || got[0].VMID != 101 || got[0].NodeID != "n" || got[0].Uptime != 90 || got[0].Tags == nil || !got[0].Template || got[1].Tags[0] != "cloud" {
+	got := c.guests()
+	if len(got) != 3 || got[2].Kind != QEMU || got[2].Name != "a machine" || got[0].VMID != 101 || got[0].NodeID != "n" || got[0].Uptime != 90 || got[0].Tags == nil || !got[0].Template || got[1].Tags[0] != "cloud" {
 		t.Errorf("%+v, want the containers alone", got)
 	}
 	if unsafe.StringData(got[0].Node) != unsafe.StringData(got[1].Node) {
@@ -133,25 +134,61 @@ func TestTagsOfAContainer(t *testing.T) {
 	}
 }
 
+// Machines have a share of their own, so that no number of them keeps containers from being listed.
+func TestAbuseManyMachines(t *testing.T) {
+	for name, machine := range map[string]pve.Resource{
+		"many": {Name: "machine"}, "long": {Name: strings.Repeat("x", 250)}, "same tags": {Tags: slices.Repeat([]string{strings.Repeat("&", 60)}, 64)},
+	} {
+		var c collection
+		for i := range maxContainers {
+			machine.Type, machine.VMID = QEMU, 20_000+i
+			if err := c.add(machine); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range maxContainers {
+			if err := c.add(pve.Resource{Type: LXC, VMID: 100 + i, Name: "container", Node: "pve1"}); err != nil {
+				t.Fatalf("%s: container %d: %v", name, i, err)
+			}
+		}
+		if len(c.machines) == 0 || c.weight() > 6<<20 {
+			t.Errorf("%s: %d machines, %d bytes", name, len(c.machines), c.weight())
+		}
+	}
+}
+
+func TestGuestsAreNamedOnce(t *testing.T) {
+	var c collection
+	for _, name := range []string{"first", "second"} {
+		if err := c.add(pve.Resource{Type: LXC, VMID: 7, Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := c.guests(); len(got) != 1 || got[0].Name != "first" {
+		t.Errorf("%v", names(got))
+	}
+}
+
 func TestAbuseManyLargeReadings(t *testing.T) {
 	at := time.Now()
 	s := NewService(nil, func() time.Time { return at })
-	who := func(i int) source {
-		return source{session.Identity{Datacenter: "dc", UserID: fmt.Sprintf("user%d@pve", i)}, "n"}
+	who := func(i int) session.Identity {
+		return session.Identity{Datacenter: "dc", UserID: fmt.Sprintf("user%d@pve", i)}
 	}
 	for i := range 100 {
 		at = at.Add(time.Second)
-		s.keep(who(i), &reading{weight: 3 << 20, asked: at})
-		s.keep(who(i), &reading{weight: 3 << 20, asked: at}) // read again
-		if s.weight > maxWeight || s.weight != len(s.readings)*3<<20 {
-			t.Fatalf("%d readings weigh %d bytes", len(s.readings), s.weight)
+		f := s.feedsOf(who(i), []node.Node{{ID: "n"}})[0]
+		s.weigh(f, 3<<20)
+		s.weigh(f, 3<<20) // read again
+		if s.weight > maxWeight || s.weight != len(s.feeds)*3<<20 {
+			t.Fatalf("%d readings weigh %d bytes", len(s.feeds), s.weight)
 		}
 	}
-	if s.readings[who(99)] == nil || s.readings[who(0)] != nil {
+	if s.feeds[source{who(99), "n"}] == nil || s.feeds[source{who(0), "n"}] != nil {
 		t.Error("not the reading that nobody asked for the longest was forgotten")
 	}
 	at = at.Add(2 * keptFor)
-	if s.Sweep(); len(s.readings) != 0 || s.weight != 0 {
-		t.Errorf("%d readings are left, of %d bytes", len(s.readings), s.weight)
+	if s.Sweep(); len(s.feeds) != 0 || s.weight != 0 {
+		t.Errorf("%d readings are left, of %d bytes", len(s.feeds), s.weight)
 	}
 }

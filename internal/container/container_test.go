@@ -2,25 +2,22 @@ package container
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"berth/internal/fault"
-	"berth/internal/node"
-	"berth/internal/pve"
-	"berth/internal/session"
 )
 
-var fleet = []Container{
-	{NodeID: "n", Node: "pve1", VMID: 100, Name: "gateway", Status: "running", CPU: 0.5, Mem: 3, Uptime: 10, Tags: []string{"network"}},
-	{NodeID: "n", Node: "pve2", VMID: 101, Name: "Nextcloud", Status: "running", CPU: 0.1, Mem: 1, Uptime: 30, Tags: []string{"cloud", "family"}},
-	{NodeID: "n", Node: "pve1", VMID: 102, Name: "jellyfin", Status: "stopped", Mem: 2, Tags: []string{"family"}},
-	{NodeID: "m", Node: "pve1", VMID: 100, Name: "other", Status: "unknown", Tags: []string{}},
+var guests = []Container{
+	{NodeID: "n", Kind: LXC, Node: "pve1", VMID: 100, Name: "gateway", Addresses: []string{"10.0.0.7"}, Status: "running", CPU: 0.5, Mem: 3, Uptime: 10, Tags: []string{"network"}},
+	{NodeID: "n", Kind: LXC, Node: "pve2", VMID: 101, Name: "Nextcloud", Status: "running", CPU: 0.1, Mem: 1, Uptime: 30, Tags: []string{"cloud", "family"}},
+	{NodeID: "n", Kind: LXC, Node: "pve1", VMID: 102, Name: "jellyfin", Status: "stopped", Mem: 2, Tags: []string{"family"}},
+	{NodeID: "m", Kind: LXC, Node: "pve1", VMID: 100, Name: "other", Status: "unknown", Tags: []string{}},
+	{NodeID: "n", Kind: QEMU, Node: "pve1", VMID: 103, Name: "desktop", Status: "running", Tags: []string{}},
 }
 
 func TestChoose(t *testing.T) {
@@ -37,6 +34,12 @@ func TestChoose(t *testing.T) {
 		{"a member", Query{Q: "pve2"}, []string{"Nextcloud"}},
 		{"a node", Query{Q: "attic"}, []string{"other"}},
 		{"all words", Query{Q: "family pve1"}, []string{"jellyfin"}},
+		{"an address", Query{Q: "10.0.0"}, []string{"gateway"}},
+		{"a whole tag", Query{Tag: "family", Sort: "name"}, []string{"jellyfin", "Nextcloud"}},
+		{"not a part of one", Query{Tag: "fam"}, nil},
+		{"those of a node", Query{Node: "m"}, []string{"other"}},
+		{"machines", Query{Kind: QEMU}, []string{"desktop"}},
+		{"everything there is", Query{Kind: "all", Sort: "-vmid"}, []string{"desktop", "jellyfin", "Nextcloud", "other", "gateway"}},
 		{"a status", Query{Status: "stopped"}, []string{"jellyfin"}},
 		{"neither running nor stopped", Query{Status: "other"}, []string{"other"}},
 		{"by name", Query{Sort: "name"}, []string{"gateway", "jellyfin", "Nextcloud", "other"}},
@@ -49,123 +52,76 @@ func TestChoose(t *testing.T) {
 			if err := test.query.Validate(); err != nil {
 				t.Fatal(err)
 			}
-			var got []string
-			for _, c := range choose(pointers(fleet), test.query, func(id string) string { return hosts[id] }) {
-				got = append(got, c.Name)
-			}
-			if !slices.Equal(got, test.want) {
-				t.Errorf("%v, want %v", got, test.want)
+			page, matched, next := choose(sortedBy(pointers(guests), test.query.Sort), filter{test.query, strings.Fields(strings.ToLower(test.query.Q)), hosts})
+			if got := names(page); !slices.Equal(got, test.want) || matched != len(test.want) || next != "" {
+				t.Errorf("%v, %d, %q; want %v", got, matched, next, test.want)
 			}
 		})
 	}
-	if c := count(pointers(fleet)); c != (Counts{Total: 4, Running: 2, Stopped: 1, Other: 1}) {
+	if c := count(pointers(guests), ""); c != (Counts{Total: 4, Running: 2, Stopped: 1, Other: 1}) {
 		t.Errorf("counts %+v", c)
+	}
+	if c := count(pointers(guests), QEMU); c != (Counts{Total: 1, Running: 1}) {
+		t.Errorf("counts of machines %+v", c)
+	}
+}
+
+func names(all []*Container) []string {
+	var names []string
+	for _, c := range all {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+func TestPages(t *testing.T) {
+	all := pointers(guests)
+	for sort := range columns {
+		for _, sort := range []string{sort, "-" + sort} {
+			want, _, _ := choose(sortedBy(all, sort), filter{Query: Query{Sort: sort, Kind: "all"}})
+			q := Query{Sort: sort, Kind: "all", Limit: "2"}
+			var got []*Container
+			for range len(all) {
+				if err := q.Validate(); err != nil {
+					t.Fatalf("%s: %v", sort, err)
+				}
+				page, matched, next := choose(sortedBy(all, sort), filter{Query: q})
+				if matched != len(all) {
+					t.Errorf("%s: %d match", sort, matched)
+				}
+				got = append(got, page...)
+				if q.Cursor = next; next == "" {
+					break
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: pages %v, want %v", sort, names(got), names(want))
+			}
+		}
+	}
+	// The container that a page ended with has gone, and others have come.
+	first, _, next := choose(sortedBy(all, "name"), filter{Query: Query{Sort: "name", Limit: "2"}})
+	rest := append(pointers(guests[2:]), &Container{Kind: LXC, Name: "aaa"}, &Container{Kind: LXC, Name: "kiwi"})
+	page, _, _ := choose(sortedBy(rest, "name"), filter{Query: Query{Sort: "name", Cursor: next}})
+	if !slices.Equal(names(first), []string{"gateway", "jellyfin"}) || !slices.Equal(names(page), []string{"kiwi", "other"}) {
+		t.Errorf("%v, then %v", names(first), names(page))
+	}
+	if window, matched, _ := choose(sortedBy(all, ""), filter{Query: Query{Offset: 1, Limit: "2"}}); matched != 4 || !slices.Equal(names(window), []string{"gateway", "Nextcloud"}) {
+		t.Errorf("a window: %v of %d", names(window), matched)
 	}
 }
 
 func TestQueryValidate(t *testing.T) {
-	q := Query{Q: strings.Repeat("a", 201), Status: "paused", Sort: "-color"}
-	f := fault.As(q.Validate())
-	if f == nil || f.Fields["q"] == "" || f.Fields["status"] == "" || f.Fields["sort"] == "" {
-		t.Errorf("%v, want all three fields refused", f)
-	}
-}
-
-// door is a node whose answer the test decides.
-type door struct {
-	mu    sync.Mutex
-	calls int
-	err   error
-}
-
-func (d *door) List(context.Context, session.Caller) ([]node.Node, error) {
-	return []node.Node{{ID: "n", Address: pve.Address{Host: "pve.lan", Port: 8006}}}, nil
-}
-
-func (d *door) Call(context.Context, session.Caller, string, func(context.Context, *pve.Host, pve.Credentials) error) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.calls++
-	return d.err
-}
-
-func caller(datacenter, user string, hash byte) session.Caller {
-	id := session.Identity{Datacenter: datacenter, UserID: user}
-	return session.Caller{Identity: id, Session: session.Session{Identity: id, Hash: session.Hash{hash}, LoginHost: "n"}}
-}
-
-func TestReadingsAreSharedForAMoment(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	d := &door{}
-	s := NewService(d, func() time.Time { return now })
-	alice := caller("dc", "alice@pve", 1)
-	list := func(c session.Caller) (List, error) { return s.List(t.Context(), c, Query{}) }
-	for range 3 {
-		if _, err := list(alice); err != nil {
-			t.Fatal(err)
+	long := strings.Repeat("a", 201)
+	for _, q := range []Query{
+		{Q: long, Node: long, Tag: long, Status: "paused", Kind: "vm", Sort: "-color", Limit: "0", Cursor: "x"},
+		{Q: long, Node: long, Tag: long, Status: "x", Kind: "x", Sort: "x", Limit: "1001", Cursor: cursorAt(&Container{}, "name")},
+		{Q: long, Node: long, Tag: long, Status: "x", Kind: "x", Sort: "x", Limit: "many", Cursor: strings.Repeat("A", 3<<10)},
+	} {
+		f := fault.As(q.Validate())
+		if f == nil || len(f.Fields) != 8 {
+			t.Errorf("%v, want all eight fields refused", f)
 		}
-	}
-	if d.calls != 1 {
-		t.Errorf("%d calls within the same moment, want 1", d.calls)
-	}
-	// The same user id of another datacenter is somebody else.
-	for i, other := range []session.Caller{caller("other", "alice@pve", 2), caller("dc", "bob@pve", 3)} {
-		if _, err := list(other); err != nil {
-			t.Fatal(err)
-		}
-		if d.calls != 2+i {
-			t.Errorf("%v was shown somebody else's reading", other.Identity)
-		}
-	}
-	now = now.Add(fresh)
-	if _, err := list(alice); err != nil || d.calls != 4 {
-		t.Errorf("%v, %d calls after %v, want 4", err, d.calls, fresh)
-	}
-}
-
-func TestLastKnownContainersStay(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	d := &door{}
-	s := NewService(d, func() time.Time { return now })
-	alice := caller("dc", "alice@pve", 1)
-	s.readings[source{alice.Identity, "n"}] = &reading{containers: pointers(fleet[:2]), at: now, tried: now.Add(-time.Hour), asked: now}
-	read := now
-	now = now.Add(4 * time.Minute)
-	d.err = &pve.Error{Kind: pve.KindHostUnreachable}
-	for range 5 {
-		got, err := s.List(t.Context(), alice, Query{})
-		if err != nil || len(got.Items) != 2 || got.Nodes[0].Problem != "it doesn't answer" || !got.Nodes[0].ReadAt.Equal(read) {
-			t.Fatalf("%+v, %v; want what was last known", got, err)
-		}
-	}
-	if d.calls != 1 {
-		t.Errorf("a node that doesn't answer was asked %d times in a row, want 1", d.calls)
-	}
-	now = now.Add(keptFor + time.Second)
-	s.Sweep()
-	if got, err := s.List(t.Context(), alice, Query{}); err == nil || len(got.Items) != 0 {
-		t.Errorf("%+v, %v; want the node's error once nothing is known any more", got, err)
-	}
-}
-
-func TestEndedSessionIsNotANodesProblem(t *testing.T) {
-	now := time.Now()
-	s := NewService(&door{err: fault.SignInRequired()}, func() time.Time { return now })
-	if _, err := s.List(t.Context(), caller("dc", "alice@pve", 1), Query{}); fault.KindOf(err) != fault.Unauthenticated {
-		t.Errorf("%v, want that a sign-in is required", err)
-	}
-}
-
-func TestReadingsAreBounded(t *testing.T) {
-	now := time.Now()
-	s := NewService(&door{}, func() time.Time { now = now.Add(time.Millisecond); return now })
-	for i := range maxKept + 50 {
-		if _, err := s.List(t.Context(), caller("dc", strings.Repeat("a", i%60)+string(rune('a'+i/60)), 1), Query{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(s.readings) > maxKept {
-		t.Errorf("%d readings kept, want at most %d", len(s.readings), maxKept)
 	}
 }
 
@@ -180,8 +136,8 @@ func pointers(containers []Container) []*Container {
 func TestListEncodesAsJSON(t *testing.T) {
 	for _, list := range []List{
 		{Items: []*Container{}, Nodes: []Source{}},
-		{Items: pointers(fleet[:1]), Nodes: []Source{{NodeID: "n", Problem: "<it>"}}},
-		{Items: pointers(fleet), Counts: Counts{Total: 4, Running: 2}, Nodes: []Source{{NodeID: "n", ReadAt: time.Now()}}},
+		{Items: pointers(guests[:1]), Next: "n", Version: "v", Nodes: []Source{{NodeID: "n", Problem: "<it>"}}},
+		{Items: pointers(guests), Counts: Counts{Total: 4, Running: 2}, Nodes: []Source{{NodeID: "n", ReadAt: time.Now()}}},
 	} {
 		want, err := json.Marshal(list)
 		if err != nil {
@@ -190,6 +146,37 @@ func TestListEncodesAsJSON(t *testing.T) {
 		var got bytes.Buffer
 		if err := list.EncodeJSON(&got); err != nil || got.String() != string(want) {
 			t.Errorf("%v: %s, want %s", err, &got, want)
+		}
+	}
+}
+
+// equal must look at every field but the counters, which are shown as rates.
+func TestEqualLooksAtEveryField(t *testing.T) {
+	whole := Container{Tags: []string{"a"}, Addresses: []string{"a"}, Task: &RunningTask{}}
+	same := whole
+	same.Task, same.Tags = &RunningTask{}, []string{"a"}
+	if !whole.equal(&same) {
+		t.Error("equal containers differ")
+	}
+	for f := range reflect.TypeFor[Container]().Fields() {
+		if !f.IsExported() {
+			continue
+		}
+		other := whole
+		switch v := reflect.ValueOf(&other).Elem().FieldByIndex(f.Index); v.Kind() {
+		case reflect.String:
+			v.SetString("x")
+		case reflect.Int, reflect.Int64:
+			v.SetInt(1)
+		case reflect.Float64:
+			v.SetFloat(1)
+		case reflect.Bool:
+			v.SetBool(true)
+		default:
+			v.SetZero()
+		}
+		if whole.equal(&other) || other.equal(&whole) {
+			t.Errorf("%s does not count", f.Name)
 		}
 	}
 }

@@ -2,31 +2,36 @@ package container
 
 import (
 	"context"
-	"errors"
-	"log/slog"
-	"slices"
+	"crypto/rand"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
+	"berth/internal/fault"
 	"berth/internal/node"
 	"berth/internal/pve"
 	"berth/internal/session"
 )
 
 const (
-	// fresh is how long a reading is shared among requests. Proxmox VE itself refreshes its list every 10 s (pvestatd).
+	// fresh is how long a reading is shared, and how often a node is read while somebody watches. Proxmox VE itself
+	// refreshes its list every 10 s (pvestatd).
 	fresh = 2 * time.Second
-	// failedPause keeps a node that doesn't answer from making every page wait for it.
-	failedPause = 5 * time.Second
-	// readTimeout is how long a page waits for a node: longer than the two refusals of 3 s each by which Proxmox VE tells
-	// that a session is over.
+	// A node that fails is left alone, each time twice as long, from firstPause up to lastPause.
+	firstPause = 5 * time.Second
+	lastPause  = 30 * time.Second
+	// readTimeout is how long a reading may take: longer than the two refusals of 3 s each by which Proxmox VE tells that a
+	// session is over.
 	readTimeout = 8 * time.Second
+	// patience is how long a list waits for a node of which something is known already, firstPatience for one that was
+	// never heard of or when no node works.
+	patience      = 300 * time.Millisecond
+	firstPatience = time.Second
 	// keptFor is how long a reading is remembered after it was asked for last.
 	keptFor = time.Hour
 	// maxKept bounds the readings in memory, and maxWeight what all of them weigh, in bytes.
-	maxKept   = 1000
+	maxKept   = 5000
 	maxWeight = 64 << 20
 	// maxContainers and maxText bound one reading: how many containers, and bytes of what is written in them.
 	maxContainers = 10_000
@@ -35,198 +40,218 @@ const (
 
 // Nodes are the caller's nodes.
 type Nodes interface {
+	// List returns them in the order in which they are preferred.
 	List(ctx context.Context, caller session.Caller) ([]node.Node, error)
 	Call(ctx context.Context, caller session.Caller, id string, call func(context.Context, *pve.Host, pve.Credentials) error) error
 }
 
 // Service reads containers. It is safe for concurrent use.
 type Service struct {
-	nodes    Nodes
-	now      func() time.Time
-	patience time.Duration // of one reading
+	nodes       Nodes
+	now         func() time.Time
+	readTimeout time.Duration
+	// Versions are the instance and a number: no two of them, of whatever identity or process, are equal.
+	instance string
+	versions atomic.Uint64
+	// life ends with the Service, and with it what is under way.
+	life   context.Context
+	end    context.CancelFunc
+	active sync.WaitGroup
 
-	mu       sync.Mutex
-	readings map[source]*reading
-	weight   int // of all readings
-	flights  singleflight.Group
+	mu     sync.Mutex
+	closed bool
+	feeds  map[source]*feed
+	weight int // of all feeds
+	fleets map[audience]*fleet
 }
 
-// source is whose containers were read through which node. Nothing read for one identity is shown to another.
-type source struct {
+// audience is who sees the same of their nodes.
+type audience struct {
 	identity session.Identity
-	node     string
 }
 
-// reading is what one node said last. It is never changed once it is in the map.
-type reading struct {
-	containers []*Container
-	weight     int       // of the containers
-	at         time.Time // when the containers were read; zero if they never could be
-	tried      time.Time
-	asked      time.Time // when somebody wanted it last
-	err        error     // of the last try
+// fleet is what an audience sees.
+type fleet struct {
+	audience
+
+	building sync.Mutex // held by who makes the next snapshot
+	current  atomic.Pointer[snapshot]
 }
 
 // NewService returns a service over nodes.
 func NewService(nodes Nodes, now func() time.Time) *Service {
-	return &Service{nodes: nodes, now: now, patience: readTimeout, readings: map[source]*reading{}}
+	s := &Service{
+		nodes: nodes, now: now, readTimeout: readTimeout, instance: rand.Text()[:8],
+		feeds: map[source]*feed{}, fleets: map[audience]*fleet{},
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 // SetPatience replaces how long a reading may take, 8 s. It must be called before the first reading.
-func (s *Service) SetPatience(d time.Duration) { s.patience = d }
+func (s *Service) SetPatience(d time.Duration) { s.readTimeout = d }
 
-// List is the authenticated action behind the container list. While a node doesn't answer its containers are those last
+// Close ends what is under way, and returns when it has.
+func (s *Service) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.end()
+	s.active.Wait()
+}
+
+// List is the authenticated action behind the container list. What a node has not said soon is answered from what was last
 // known, and its Source says so; when nothing was ever read from any node, the error of the first comes back.
 func (s *Service) List(ctx context.Context, caller session.Caller, q Query) (List, error) {
 	if err := q.Validate(); err != nil {
 		return List{}, err
 	}
-	nodes, err := s.nodes.List(ctx, caller)
-	if err != nil {
+	seen, err := s.look(ctx, caller)
+	if seen.snapshot == nil {
 		return List{}, err
 	}
-	list := List{Items: []*Container{}, Nodes: make([]Source, 0, len(nodes))}
-	var all []*Container
-	var failed error
-	hosts := map[string]string{}
-	for _, n := range nodes {
-		r, err := s.read(ctx, caller, n.ID)
-		if err != nil {
-			return List{}, err
-		}
-		if r.err != nil && r.at.IsZero() && failed == nil {
-			failed = r.err
-		}
-		if all == nil {
-			all = slices.Clip(r.containers) // mostly there is one node
-		} else {
-			all = append(all, r.containers...)
-		}
-		hosts[n.ID] = n.Address.String()
-		list.Nodes = append(list.Nodes, Source{
-			NodeID: n.ID, Name: n.Name, Host: n.Address.Host, Port: n.Address.Port, ReadAt: r.at, Problem: problem(r.err),
-		})
-	}
-	if len(all) == 0 && failed != nil {
-		return list, failed
-	}
-	list.Counts = count(all)
-	list.Items = choose(all, q, func(id string) string { return hosts[id] })
-	return list, nil
+	return seen.list(q), err
 }
 
-// problem is what a person can know of a failed reading.
-func problem(err error) string {
-	switch {
-	case err == nil:
-		return ""
-	case pve.IsKind(err, pve.KindCertificate):
-		return "its certificate has changed, so nothing was sent to it"
-	case pve.IsKind(err, pve.KindNotProxmox):
-		return "it answers, but not as a Proxmox VE host does"
-	case pve.IsKind(err, pve.KindForbidden):
-		return "it refuses to list containers to this account"
-	case pve.IsKind(err, pve.KindTooLarge):
-		return "its answer is too large"
-	case pve.IsKind(err, pve.KindServer), pve.IsKind(err, pve.KindUnauthenticated):
-		return "it answered with an error"
-	}
-	return "it doesn't answer"
-}
-
-// read returns what a node says, from memory if that is fresh enough. An error means that there is no session or no such
-// node any more, or that the request was given up; what the node itself refused is in the reading.
-func (s *Service) read(ctx context.Context, caller session.Caller, nodeID string) (*reading, error) {
-	from := source{caller.Identity, nodeID}
-	now := s.now()
-	s.mu.Lock()
-	last := s.readings[from]
-	if last != nil {
-		kept := *last
-		kept.asked = now
-		s.readings[from] = &kept
-		wait := fresh
-		if last.err != nil {
-			wait = failedPause
-		}
-		if now.Sub(last.tried) < wait {
-			s.mu.Unlock()
-			return last, nil
-		}
-	}
-	s.mu.Unlock()
-
-	key := caller.Identity.Datacenter + "\x00" + caller.Identity.UserID + "\x00" + nodeID + "\x00" + caller.Session.Hash.String()
-	flight := s.flights.DoChan(key, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
-		defer cancel()
-		return s.readNow(ctx, caller, from)
-	})
-	select {
-	case done := <-flight:
-		if done.Err != nil {
-			return nil, done.Err
-		}
-		return done.Val.(*reading), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (s *Service) readNow(ctx context.Context, caller session.Caller, from source) (*reading, error) {
-	var read collection
-	err := s.nodes.Call(ctx, caller, from.node, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
-		return host.EachResource(ctx, with, pve.GuestResources, func() func(pve.Resource) error {
-			read = collection{node: from.node}
-			return read.add
-		})
-	})
-	var refused *pve.Error
-	if err != nil && !errors.As(err, &refused) {
+// Find returns a container of the caller's, by its node or any other door to the same cluster.
+func (s *Service) Find(ctx context.Context, caller session.Caller, nodeID string, vmid int) (*Container, error) {
+	seen, err := s.look(ctx, caller)
+	if seen.snapshot == nil {
 		return nil, err
 	}
+	if c := seen.find(nodeID, vmid); c != nil {
+		return c, nil
+	}
+	// Of a node that was never read nobody knows what it has.
+	for _, p := range seen.now {
+		if p.node.ID == nodeID && p.at.IsZero() {
+			if err := p.feed.failure(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return nil, fault.NoSuch("container")
+}
+
+// failure is why the last reading failed.
+func (f *feed) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.guests.err
+}
+
+// look returns what the caller sees, as recent as it can be had soon. With the error of a node, of which nothing was ever
+// read and of no other either, comes what can be told of the nodes; any other comes alone.
+func (s *Service) look(ctx context.Context, caller session.Caller) (view, error) {
+	nodes, err := s.nodes.List(ctx, caller)
+	if err != nil {
+		return view{}, err
+	}
+	feeds := s.feedsOf(caller.Identity, nodes)
+	if err := s.read(ctx, caller, feeds, guestList); err != nil {
+		return view{}, err
+	}
+	seen := s.see(s.fleet(caller), nodes, feeds)
+	var failed error
+	for _, p := range seen.now {
+		if !p.at.IsZero() {
+			return seen, nil
+		}
+		if failed == nil {
+			failed = p.feed.failure()
+		}
+	}
+	return seen, failed
+}
+
+// fleet is what the caller's audience sees.
+func (s *Service) fleet(caller session.Caller) *fleet {
+	who := audience{caller.Identity}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.fleets[who]
+	if f == nil {
+		f = &fleet{audience: who}
+		s.fleets[who] = f
+	}
+	return f
+}
+
+// see is the fleet as its feeds have it now.
+func (s *Service) see(fl *fleet, nodes []node.Node, feeds []*feed) view {
+	fl.building.Lock()
+	defer fl.building.Unlock()
+	parts := make([]part, len(nodes))
+	current := fl.current.Load()
+	same := current != nil && len(current.parts) == len(nodes)
+	for i, n := range nodes {
+		parts[i] = feeds[i].part(n)
+		same = same && parts[i].same(&current.parts[i])
+	}
+	if !same {
+		current = newSnapshot(parts, current, func() string { return fmt.Sprintf("%s.%d", s.instance, s.versions.Add(1)) })
+		fl.current.Store(current)
+	}
+	return view{current, parts}
+}
+
+// feedsOf are the feeds of an identity's nodes, in their order.
+func (s *Service) feedsOf(of session.Identity, nodes []node.Node) []*feed {
+	feeds := make([]*feed, len(nodes))
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := &reading{tried: now, asked: now, err: err}
-	if last := s.readings[from]; err != nil && last != nil {
-		r.containers, r.weight, r.at = last.containers, last.weight, last.at
+	for i, n := range nodes {
+		from := source{of, n.ID}
+		f := s.feeds[from]
+		if f == nil {
+			for len(s.feeds) >= maxKept {
+				s.forgetLongestUnasked(nil)
+			}
+			f = &feed{source: from}
+			s.feeds[from] = f
+		}
+		f.asked = now
+		feeds[i] = f
 	}
-	if err == nil {
-		r.containers, r.weight, r.at = read.containers, read.weight(), now
-	} else {
-		slog.WarnContext(ctx, "containers not read", "identity", from.identity, "node", from.node, "cause", err)
-	}
-	s.keep(from, r)
-	return r, nil
+	return feeds
 }
 
-// keep remembers a reading, in place of those that nobody has asked for the longest if there is no room.
-func (s *Service) keep(from source, r *reading) {
-	s.forget(from)
-	for len(s.readings) > 0 && (len(s.readings) >= maxKept || s.weight+r.weight > maxWeight) {
-		s.forgetLongestUnasked()
+// weigh notes what a feed weighs, and forgets others that nobody has asked for the longest if all weigh too much.
+func (s *Service) weigh(f *feed, weight int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.feeds[f.source] != f {
+		return // it was forgotten meanwhile
 	}
-	s.readings[from] = r
-	s.weight += r.weight
-}
-
-func (s *Service) forget(from source) {
-	if r := s.readings[from]; r != nil {
-		s.weight -= r.weight
-		delete(s.readings, from)
+	s.weight += weight - f.kept
+	f.kept = weight
+	for s.weight > maxWeight && s.forgetLongestUnasked(f) {
 	}
 }
 
-func (s *Service) forgetLongestUnasked() {
-	var oldest source
-	var at time.Time
-	for from, r := range s.readings {
-		if at.IsZero() || r.asked.Before(at) {
-			oldest, at = from, r.asked
+// forget drops a feed, and with it what was made of it.
+func (s *Service) forget(f *feed) {
+	s.weight -= f.kept
+	delete(s.feeds, f.source)
+	if fl := s.fleets[audience{f.identity}]; fl != nil {
+		fl.current.Store(nil)
+		delete(s.fleets, fl.audience)
+	}
+}
+
+// forgetLongestUnasked forgets one feed, but not the given one. It tells whether there was any.
+func (s *Service) forgetLongestUnasked(but *feed) bool {
+	var oldest *feed
+	for _, f := range s.feeds {
+		if f != but && (oldest == nil || f.asked.Before(oldest.asked)) {
+			oldest = f
 		}
 	}
-	s.forget(oldest)
+	if oldest != nil {
+		s.forget(oldest)
+	}
+	return oldest != nil
 }
 
 // Sweep forgets readings that nobody has asked for in an hour. The program calls it once a minute.
@@ -234,9 +259,9 @@ func (s *Service) Sweep() {
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for from, r := range s.readings {
-		if now.Sub(r.asked) > keptFor {
-			s.forget(from)
+	for _, f := range s.feeds {
+		if now.Sub(f.asked) > keptFor {
+			s.forget(f)
 		}
 	}
 }

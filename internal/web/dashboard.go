@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"berth/internal/container"
@@ -24,6 +25,7 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 	if err != nil {
 		return err
 	}
+	query.Limit = strconv.Itoa(maxRows)
 	list, err := s.o.Containers.List(r.Context(), caller, query)
 	if err != nil && (len(list.Nodes) == 0 || fault.KindOf(err) == fault.Unauthenticated) {
 		return err
@@ -32,7 +34,7 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 		Shell: s.callerShell(r.Context(), caller, "Containers", "containers"),
 		Query: query.Q, Status: query.Status, Sort: query.Sort,
 		Total: list.Counts.Total, Running: list.Counts.Running, Stopped: list.Counts.Stopped, Other: list.Counts.Other,
-		Rows: make([]view.Container, 0, min(len(list.Items), maxRows)), Now: s.o.Now(),
+		Rows: make([]view.Container, 0, len(list.Items)), Now: s.o.Now(),
 	}
 	hosts := map[string]string{}
 	for _, n := range list.Nodes {
@@ -43,9 +45,8 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 			page.Banner = banner(n)
 		}
 	}
-	shown := list.Items[:min(len(list.Items), maxRows)]
-	page.More = len(list.Items) - len(shown)
-	for _, c := range shown {
+	page.More = list.Matched - len(list.Items)
+	for _, c := range list.Items {
 		page.Rows = append(page.Rows, view.Container{
 			NodeID: c.NodeID, Node: c.Node, Host: hosts[c.NodeID], VMID: c.VMID, Name: c.Name, Status: c.Status,
 			CPU: c.CPU, MaxCPU: c.MaxCPU, Mem: c.Mem, MaxMem: c.MaxMem, Disk: c.Disk, MaxDisk: c.MaxDisk,

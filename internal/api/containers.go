@@ -1,0 +1,53 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"berth/internal/container"
+	"berth/internal/session"
+	"berth/internal/web"
+)
+
+func (a *API) containerRoutes() []web.Route {
+	return []web.Route{a.listContainers()}
+}
+
+// listContainers is the route of the containers. Its ETag is the version of what the caller sees, so that a client that
+// asks again for what it has is answered without it.
+func (a *API) listContainers() web.Route {
+	route := web.AuthenticatedRoute("GET", "/api/containers", web.API, func(w http.ResponseWriter, r *http.Request, caller session.Caller) error {
+		query, err := web.DecodeForm[container.Query](r)
+		if err != nil {
+			return err
+		}
+		list, err := a.containers.List(r.Context(), caller, query)
+		if err != nil {
+			return err
+		}
+		// When its nodes were read is in the answer and not in the version: two answers mean the same, byte by byte or not.
+		tag := `W/"` + list.Version + `"`
+		w.Header().Set("ETag", tag)
+		if matches(r.Header.Values("If-None-Match"), tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+		return web.WriteJSON(w, list)
+	})
+	return document[container.Query, container.List](route, "listContainers",
+		"The caller's containers, a page at a time; with an ETag for If-None-Match, which 304 answers",
+		[]string{"host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox"})
+}
+
+// matches tells whether a header If-None-Match names an entity tag, weak or strong.
+func matches(headers []string, tag string) bool {
+	opaque := strings.TrimPrefix(tag, "W/")
+	for _, header := range headers {
+		for one := range strings.SplitSeq(header, ",") {
+			if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == opaque {
+				return true
+			}
+		}
+	}
+	return false
+}
