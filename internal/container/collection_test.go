@@ -177,7 +177,7 @@ func TestAbuseManyLargeReadings(t *testing.T) {
 	}
 	for i := range 100 {
 		at = at.Add(time.Second)
-		f := s.feedsOf(who(i), []node.Node{{ID: "n"}})[0]
+		f := s.feedsOf(audience{who(i), true}, []node.Node{{ID: "n"}})[0]
 		s.weigh(f, 3<<20)
 		s.weigh(f, 3<<20) // read again
 		if s.weight > maxWeight || s.weight != len(s.feeds)*3<<20 {

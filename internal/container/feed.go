@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"berth/internal/node"
 	"berth/internal/pve"
 	"berth/internal/session"
 )
@@ -15,9 +16,20 @@ type source struct {
 	node     string
 }
 
+// door is what a source was read through.
+type door struct {
+	address    pve.Address
+	credential node.Credential
+	tokenID    string
+	loginHost  string
+}
+
+func doorOf(n node.Node) door { return door{n.Address, n.Credential, n.TokenID, n.LoginHost} }
+
 // feed is what is known of a source. What its slices and their containers hold is never changed.
 type feed struct {
 	source
+	door door
 
 	// Of the Service, which guards them.
 	kept  int       // bytes

@@ -72,6 +72,9 @@ const maxCallers = 3
 // begin begins to read a feed, unless what was read is fresh, and returns the reading that is under way; nil if there is
 // none to wait for.
 func (s *Service) begin(ctx context.Context, caller session.Caller, f *feed, what subject) *flight {
+	if f == nil {
+		return nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := what.reader(f)
@@ -184,6 +187,9 @@ func (s *Service) await(ctx context.Context, feeds []*feed, flights []*flight, w
 	failing := make([]bool, len(feeds))
 	known := make([]bool, len(feeds))
 	for i, f := range feeds {
+		if f == nil {
+			continue
+		}
 		f.mu.Lock()
 		r := what.reader(f)
 		failing[i], known[i] = r.err != nil, r.known
@@ -248,6 +254,9 @@ func (fl *flight) wait(ctx context.Context, most time.Duration) error {
 // anyKnown tells whether anything was read of any feed.
 func anyKnown(feeds []*feed, what subject) bool {
 	for _, f := range feeds {
+		if f == nil {
+			continue
+		}
 		f.mu.Lock()
 		known := what.reader(f).known
 		f.mu.Unlock()

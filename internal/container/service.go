@@ -65,10 +65,17 @@ type Service struct {
 	fleets map[audience]*fleet
 }
 
-// audience is who sees the same of their nodes.
+// audience is who sees the same of their nodes: an identity, with a session or without. An access token reaches no further
+// than the credentials that are stored.
 type audience struct {
 	identity session.Identity
+	signedIn bool
 }
+
+func audienceOf(caller session.Caller) audience { return audience{caller.Identity, caller.SignedIn()} }
+
+// serves tells whether a node serves an audience.
+func (a audience) serves(n node.Node) bool { return a.signedIn || n.Credential != node.BySession }
 
 // fleet is what an audience sees.
 type fleet struct {
@@ -125,19 +132,12 @@ func (s *Service) Find(ctx context.Context, caller session.Caller, nodeID string
 	// Of a node that was never read nobody knows what it has.
 	for _, p := range seen.now {
 		if p.node.ID == nodeID && p.at.IsZero() {
-			if err := p.feed.failure(); err != nil {
+			if err := p.failure(); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return nil, fault.NoSuch("container")
-}
-
-// failure is why the last reading failed.
-func (f *feed) failure() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.guests.err
 }
 
 // look returns what the caller sees, as recent as it can be had soon. With the error of a node, of which nothing was ever
@@ -147,7 +147,7 @@ func (s *Service) look(ctx context.Context, caller session.Caller) (view, error)
 	if err != nil {
 		return view{}, err
 	}
-	feeds := s.feedsOf(caller.Identity, nodes)
+	feeds := s.feedsOf(audienceOf(caller), nodes)
 	if err := s.read(ctx, caller, feeds, guestList); err != nil {
 		return view{}, err
 	}
@@ -158,7 +158,7 @@ func (s *Service) look(ctx context.Context, caller session.Caller) (view, error)
 			return seen, nil
 		}
 		if failed == nil {
-			failed = p.feed.failure()
+			failed = p.failure()
 		}
 	}
 	return seen, failed
@@ -166,7 +166,7 @@ func (s *Service) look(ctx context.Context, caller session.Caller) (view, error)
 
 // fleet is what the caller's audience sees.
 func (s *Service) fleet(caller session.Caller) *fleet {
-	who := audience{caller.Identity}
+	who := audienceOf(caller)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.fleets[who]
@@ -195,20 +195,28 @@ func (s *Service) see(fl *fleet, nodes []node.Node, feeds []*feed) view {
 	return view{current, parts}
 }
 
-// feedsOf are the feeds of an identity's nodes, in their order.
-func (s *Service) feedsOf(of session.Identity, nodes []node.Node) []*feed {
+// feedsOf are the feeds of an audience's nodes, in their order; nil for a node that does not serve it. What was read at
+// another address, or with another credential, says nothing of a node any more.
+func (s *Service) feedsOf(who audience, nodes []node.Node) []*feed {
 	feeds := make([]*feed, len(nodes))
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, n := range nodes {
-		from := source{of, n.ID}
+		if !who.serves(n) {
+			continue
+		}
+		from, through := source{who.identity, n.ID}, doorOf(n)
 		f := s.feeds[from]
+		if f != nil && f.door != through {
+			s.forget(f)
+			f = nil
+		}
 		if f == nil {
 			for len(s.feeds) >= maxKept {
 				s.forgetLongestUnasked(nil)
 			}
-			f = &feed{source: from}
+			f = &feed{source: from, door: through}
 			s.feeds[from] = f
 		}
 		f.asked = now
@@ -234,9 +242,11 @@ func (s *Service) weigh(f *feed, weight int) {
 func (s *Service) forget(f *feed) {
 	s.weight -= f.kept
 	delete(s.feeds, f.source)
-	if fl := s.fleets[audience{f.identity}]; fl != nil {
-		fl.current.Store(nil)
-		delete(s.fleets, fl.audience)
+	for _, signedIn := range []bool{true, false} {
+		if fl := s.fleets[audience{f.identity, signedIn}]; fl != nil {
+			fl.current.Store(nil)
+			delete(s.fleets, fl.audience)
+		}
 	}
 }
 

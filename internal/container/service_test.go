@@ -28,10 +28,12 @@ type doors struct {
 func newDoors(ids ...string) *doors {
 	d := &doors{calls: map[string]int{}}
 	for _, id := range ids {
-		d.nodes = append(d.nodes, node.Node{ID: id, Name: id, Address: pve.Address{Host: id + ".lan", Port: 8006}})
+		d.nodes = append(d.nodes, node.Node{ID: id, Name: id, Address: addressOf(id)})
 	}
 	return d
 }
+
+func addressOf(id string) pve.Address { return pve.Address{Host: id + ".lan", Port: 8006} }
 
 func (d *doors) List(context.Context, session.Caller) ([]node.Node, error) {
 	d.mu.Lock()
@@ -75,7 +77,7 @@ func caller(datacenter, user string, hash byte) session.Caller {
 
 // known puts guests into a feed as if they had been read at a time.
 func (s *Service) known(of session.Identity, id string, at time.Time, containers ...Container) {
-	f := s.feedsOf(of, []node.Node{{ID: id}})[0]
+	f := s.feedsOf(audience{of, true}, []node.Node{{ID: id, Address: addressOf(id)}})[0]
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	read := collection{}
@@ -198,7 +200,7 @@ func TestReadingsAreBounded(t *testing.T) {
 	now := time.Now()
 	s := NewService(newDoors("n"), func() time.Time { now = now.Add(time.Millisecond); return now })
 	for i := range maxKept + 50 {
-		s.feedsOf(session.Identity{Datacenter: "dc", UserID: fmt.Sprint(i)}, []node.Node{{ID: "n"}})
+		s.feedsOf(audience{session.Identity{Datacenter: "dc", UserID: fmt.Sprint(i)}, true}, []node.Node{{ID: "n"}})
 	}
 	if len(s.feeds) > maxKept {
 		t.Errorf("%d readings kept, want at most %d", len(s.feeds), maxKept)
@@ -400,5 +402,66 @@ func TestRates(t *testing.T) {
 		if got := s.feeds[source{who, "n"}].rows[0]; got.NetIn != test.netIn || got.NetOut != test.netOut {
 			t.Errorf("%s: %d and %d, want %d and %d", name, got.NetIn, got.NetOut, test.netIn, test.netOut)
 		}
+	}
+}
+
+// An access token reaches nodes with a credential of their own and no others, even if their owner has just looked.
+func TestAbuseTokenSeesNothingByTicket(t *testing.T) {
+	d := newDoors("ticket", "token")
+	d.nodes[0].Credential = node.BySession
+	s := NewService(d, time.Now)
+	alice := caller("dc", "alice@pve", 1)
+	byToken := session.Caller{Identity: alice.Identity, Token: "t"}
+	if _, err := s.List(t.Context(), alice, Query{}); err != nil || d.called("ticket") != 1 {
+		t.Fatal(err, d.called("ticket"))
+	}
+	f := s.feeds[source{alice.Identity, "ticket"}]
+	f.mu.Lock()
+	f.take(&collection{containers: []*Container{{NodeID: "ticket", Kind: LXC, VMID: 100}}}, time.Now())
+	f.mu.Unlock()
+	if list, err := s.List(t.Context(), alice, Query{}); err != nil || len(list.Items) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	list, err := s.List(t.Context(), byToken, Query{})
+	if err != nil || len(list.Items) != 0 || list.Nodes[0].Code != "sign_in_needed" || list.Nodes[1].Code != "" || d.called("ticket") != 1 {
+		t.Errorf("%+v, %v after %d calls", list, err, d.called("ticket"))
+	}
+	if _, err := s.Find(t.Context(), byToken, "ticket", 100); err == nil {
+		t.Error("the container was found")
+	}
+	d.nodes = d.nodes[:1]
+	if _, err := s.List(t.Context(), byToken, Query{}); fault.As(err) == nil || fault.As(err).Code != "sign_in_needed" {
+		t.Errorf("%v, want that a sign-in is needed", err)
+	}
+}
+
+// What was read at one address says nothing of what is at another.
+func TestAbuseChangedNodeShowsNothingOld(t *testing.T) {
+	d := newDoors("n")
+	s := NewService(d, time.Now)
+	alice := caller("dc", "alice@pve", 1)
+	change := map[string]func(n *node.Node){
+		"address":    func(n *node.Node) { n.Address.Host = "other.lan" },
+		"credential": func(n *node.Node) { n.Credential = node.ByToken },
+		"token":      func(n *node.Node) { n.TokenID = "root@pam!other" },
+	}
+	for name, change := range change {
+		before := d.nodes[0]
+		s.feedsOf(audience{alice.Identity, true}, d.nodes)
+		f := s.feeds[source{alice.Identity, "n"}]
+		f.mu.Lock()
+		f.take(&collection{containers: []*Container{{NodeID: "n", Kind: LXC, VMID: 100}}}, time.Now())
+		f.guests.tried, f.guests.known = time.Now(), true
+		f.mu.Unlock()
+		if list, err := s.List(t.Context(), alice, Query{}); err != nil || len(list.Items) != 1 {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		change(&d.nodes[0])
+		d.say(func(context.Context, session.Caller, string) error { return &pve.Error{Kind: pve.KindHostUnreachable} })
+		if list, err := s.List(t.Context(), alice, Query{}); err == nil || len(list.Items) != 0 {
+			t.Errorf("%s: %+v, %v; want nothing of what was there before", name, list, err)
+		}
+		d.nodes[0] = before
+		d.say(nil)
 	}
 }

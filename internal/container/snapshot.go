@@ -47,8 +47,11 @@ type part struct {
 	trouble                trouble
 }
 
-// part is the feed's share at the moment.
+// part is the feed's share at the moment; of no feed, that of a node that does not serve the audience.
 func (f *feed) part(n node.Node) part {
+	if f == nil {
+		return part{node: n, trouble: troubleOf(errSignIn)}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := part{node: n, feed: f, revision: f.revision, workRevision: f.workRevision, rows: f.rows, work: f.work, at: f.at, trouble: troubleOf(f.guests.err)}
@@ -65,6 +68,16 @@ func (p *part) same(o *part) bool {
 
 func (p *part) sameSource(o *part) bool {
 	return p.node.ID == o.node.ID && p.node.Name == o.node.Name && p.node.Address == o.node.Address && p.node.Group == o.node.Group && p.trouble == o.trouble
+}
+
+// failure is why the last reading failed.
+func (p *part) failure() error {
+	if p.feed == nil {
+		return errSignIn
+	}
+	p.feed.mu.Lock()
+	defer p.feed.mu.Unlock()
+	return p.feed.guests.err
 }
 
 func (p *part) source() Source {
