@@ -71,11 +71,23 @@ func TestAbuseEndlessSecondFactors(t *testing.T) {
 	if _, err := m.PendingAttempt(t.Context(), victim); err != nil {
 		t.Errorf("somebody else's sign-in was pushed out: %v", err)
 	}
+	// Light ones at a single host, in the time that one of them lives.
+	for i := range 2 * maxPendingAtHost {
+		if err := m.KeepAttempt(t.Context(), sha256.Sum256(fmt.Append(nil, "light", i)), attemptAt("evil.example", 0), now.Add(PendingLife)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(m.hosts[attemptAt("evil.example", 0).Address].keys); n != maxPendingAtHost {
+		t.Errorf("%d wait at one host, want at most %d", n, maxPendingAtHost)
+	}
+	if _, err := m.PendingAttempt(t.Context(), victim); err != nil {
+		t.Errorf("somebody else's sign-in was pushed out by many light ones: %v", err)
+	}
 	weight := 0
 	for _, p := range m.kept {
 		weight += p.weight()
 	}
-	if weight != m.weight || len(m.hosts) > 21 {
+	if weight != m.weight || len(m.hosts) > 22 {
 		t.Errorf("counted %d bytes at %d hosts, there are %d", m.weight, len(m.hosts), weight)
 	}
 	now = now.Add(PendingLife)

@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"berth/internal/pve"
 	"berth/internal/session"
@@ -28,8 +29,13 @@ func TestRefusedRenewalEndsTheSessionThoughNobodyWaits(t *testing.T) {
 		t.Errorf("call: %v, want the refusal that it got", err)
 	}
 	close(b.renewer.hold)
-	if got := <-lost; got.Hash != s.Hash {
-		t.Errorf("lost %v", got.Hash)
+	select {
+	case got := <-lost:
+		if got.Hash != s.Hash {
+			t.Errorf("lost %v", got.Hash)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("nobody was told that the session is lost")
 	}
 	b.alive(t, token, false)
 }
