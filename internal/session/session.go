@@ -35,6 +35,8 @@ type Caller struct {
 	Session Session
 	// Token is the id of the access token that the caller came with, empty for a session.
 	Token string
+	// Scope is what the access token may do; it says nothing of a session, which may do everything.
+	Scope Scope
 }
 
 // SignedIn tells whether the caller has a session, and with it a ticket. One with an access token has none.
