@@ -8,6 +8,7 @@ import (
 	"berth/internal/auth"
 	"berth/internal/container"
 	"berth/internal/session"
+	"berth/internal/token"
 	"berth/internal/web"
 )
 
@@ -15,14 +16,15 @@ import (
 type API struct {
 	site       *web.Site
 	auth       *auth.Service
+	tokens     *token.Service
 	containers *container.Service
 	trail      *audit.Reader
 	version    string
 }
 
 // New returns the API. The site keeps its cookies.
-func New(site *web.Site, a *auth.Service, containers *container.Service, trail *audit.Reader, version string) *API {
-	return &API{site: site, auth: a, containers: containers, trail: trail, version: version}
+func New(site *web.Site, a *auth.Service, tokens *token.Service, containers *container.Service, trail *audit.Reader, version string) *API {
+	return &API{site: site, auth: a, tokens: tokens, containers: containers, trail: trail, version: version}
 }
 
 // Routes are the API's routes, its document among them.
@@ -47,10 +49,11 @@ func (a *API) Routes() []web.Route {
 		authenticated("GET", "/api/sessions", "listSessions", "The caller's sessions, or for an owner everyone's", a.auth.Sessions, nil, "owners_only"),
 		authenticated("POST", "/api/sessions/{id}/end", "endSession", "End a session of the caller's, or for an owner anybody's", a.auth.EndSession, a.endedSession),
 		authenticated("POST", "/api/sessions/end-others", "endOtherSessions", "End all sessions but the one that asks", a.auth.EndOtherSessions, nil, "owners_only"),
-		authenticated("GET", "/api/audit", "listAudit", "What the caller did and what concerns them; for an owner everyone's sign-ins, sessions, hosts and keys too", a.trail.List, nil, "owners_only"),
+		authenticated("GET", "/api/audit", "listAudit", "What the caller did and what concerns them; for an owner everyone's sign-ins, sessions, hosts and keys too", a.trail.List, nil, "owners_only").WithScope(session.ScopeRead),
 		a.auditExport(),
 	}
 	routes = append(routes, a.containerRoutes()...)
+	routes = append(routes, a.tokenRoutes()...)
 	routes = append(routes, authenticated("GET", "/api/about", "about", "What Berth is, and what it sees of this request", a.site.About, nil))
 	var document []byte
 	routes = append(routes, web.AuthenticatedRoute("GET", "/api/openapi.json", web.API,
@@ -58,7 +61,7 @@ func (a *API) Routes() []web.Route {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(document) // the client may have gone
 			return nil
-		}))
+		}).WithScope(session.ScopeRead))
 	document = openAPI(routes, a.version)
 	return routes
 }

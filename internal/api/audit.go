@@ -17,7 +17,7 @@ const exportTime = 30 * time.Second
 // auditExport is the route of the audit trail as JSON lines. It is read and sent a batch at a time, so that a long trail
 // takes no more memory than a short one.
 func (a *API) auditExport() web.Route {
-	route := web.AuthenticatedRoute("GET", "/api/audit.jsonl", web.API, a.exportAudit)
+	route := web.AuthenticatedRoute("GET", "/api/audit.jsonl", web.API, a.exportAudit).WithScope(session.ScopeRead)
 	route = document[audit.Filter, audit.Line](route, "exportAudit", "What listAudit lists, all of it, one JSON object a line, newest first", []string{"owners_only"})
 	route.Doc.Media = "application/jsonl"
 	return route

@@ -33,7 +33,7 @@ func (a *API) listContainers() web.Route {
 			return nil
 		}
 		return web.WriteJSON(w, list)
-	})
+	}).WithScope(session.ScopeRead)
 	return document[container.Query, container.List](route, "listContainers",
 		"The caller's containers, a page at a time; with an ETag for If-None-Match, which 304 answers",
 		[]string{"host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox"})

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"path"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -31,17 +31,29 @@ func (portSchema) Schema(huma.Registry) *huma.Schema {
 	}
 }
 
+// schemaName is a type's name, behind the noun that it belongs to: each of them may have a List.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch noun := path.Base(t.PkgPath()); noun {
+	case "audit", "container", "node", "session", "task", "token":
+		if prefix := strings.ToUpper(noun[:1]) + noun[1:]; !strings.HasPrefix(name, prefix) {
+			return prefix + name
+		}
+	}
+	return name
+}
+
 // openAPI is the document of all routes that have a description.
 func openAPI(routes []web.Route, version string) []byte {
-	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	schemas.RegisterTypeAlias(reflect.TypeFor[auth.Port](), reflect.TypeFor[portSchema]())
 	problemSchema := schemas.Schema(reflect.TypeFor[web.Problem](), true, "Problem")
 	// A code may bring members of its own: the fingerprint of an unknown certificate.
 	schemas.Map()["Problem"].AdditionalProperties = true
-	problem := &huma.Response{
-		Description: "The request was refused",
-		Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: problemSchema}},
-	}
+	problem := map[string]*huma.MediaType{"application/problem+json": {Schema: problemSchema}}
 	paths := map[string]*huma.PathItem{}
 	for _, route := range routes {
 		if route.Doc == nil {
@@ -58,6 +70,8 @@ func openAPI(routes []web.Route, version string) []byte {
 			item.Get = op
 		case http.MethodPost:
 			item.Post = op
+		case http.MethodPut:
+			item.Put = op
 		case http.MethodPatch:
 			item.Patch = op
 		case http.MethodDelete:
@@ -69,13 +83,11 @@ func openAPI(routes []web.Route, version string) []byte {
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "Berth", Version: version,
-			Description: "Sign in with a Proxmox VE account and see what that account may see. Problems carry a stable `code`."},
+			Description: "Sign in with a Proxmox VE account and see what that account may see. Problems carry a stable `code`. " + common},
 		Paths: paths,
 		Components: &huma.Components{
-			Schemas: schemas,
-			SecuritySchemes: map[string]*huma.SecurityScheme{
-				"session": {Type: "apiKey", In: "cookie", Name: "lxc-session", Description: "Set by a sign-in"},
-			},
+			Schemas:         schemas,
+			SecuritySchemes: securitySchemes,
 		},
 	}
 	text, err := json.Marshal(doc)
@@ -85,22 +97,17 @@ func openAPI(routes []web.Route, version string) []byte {
 	return text
 }
 
-func operation(route web.Route, schemas huma.Registry, problem *huma.Response) *huma.Operation {
+func operation(route web.Route, schemas huma.Registry, problem map[string]*huma.MediaType) *huma.Operation {
 	op := &huma.Operation{
 		OperationID: route.Doc.ID, Summary: route.Doc.Summary,
 		Responses: map[string]*huma.Response{
 			"200": {Description: "OK", Content: map[string]*huma.MediaType{
 				cmp.Or(route.Doc.Media, "application/json"): {Schema: schemas.Schema(route.Doc.Out, true, "")},
 			}},
-			"default": problem,
 		},
 	}
-	if len(route.Doc.Codes) > 0 {
-		op.Description = "Problem codes of its own: " + strings.Join(route.Doc.Codes, ", ") + "."
-	}
-	if route.Access() == web.Authenticated {
-		op.Security = []map[string][]string{{"session": {}}}
-	}
+	documentProblems(op, route, problem)
+	documentSecurity(op, route)
 	for name, f := range web.PathFields(route.Doc.In) {
 		op.Parameters = append(op.Parameters, &huma.Param{
 			Name: name, In: "path", Required: true, Description: f.Tag.Get("doc"), Schema: &huma.Schema{Type: huma.TypeString},
@@ -108,12 +115,13 @@ func operation(route web.Route, schemas huma.Registry, problem *huma.Response) *
 	}
 	if route.Method == http.MethodGet {
 		// What is asked for in the query is no schema of the document's own, so its name may be anything: most are a Query.
-		schemas = huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+		schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	}
 	in := schemas.Schema(route.Doc.In, false, "")
 	if len(in.Properties) == 0 {
 		return op
 	}
+	documentInvalidInput(op, route, problem)
 	if route.Method == http.MethodGet {
 		for _, name := range slices.Sorted(maps.Keys(in.Properties)) {
 			op.Parameters = append(op.Parameters, &huma.Param{
@@ -126,6 +134,5 @@ func operation(route web.Route, schemas huma.Registry, problem *huma.Response) *
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/json": {Schema: schemas.Schema(route.Doc.In, true, "")},
 	}}
-	op.Responses[strconv.Itoa(http.StatusUnprocessableEntity)] = problem
 	return op
 }

@@ -37,6 +37,8 @@ type victim struct {
 	hash    string // of the session's token
 	entry   string // id of an entry of the audit trail
 	cursor  string // of a page of containers
+	token   string // id of an access token
+	text    string // of that token
 }
 
 // guesses are ids of the victim's by what a route calls its wildcard, or an input its field. A route with another one needs
@@ -44,7 +46,7 @@ type victim struct {
 func (v victim) guesses(name string) ([]string, bool) {
 	switch name {
 	case "id":
-		return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.entry}, true
+		return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.entry, v.token}, true
 	case "host":
 		return []string{v.host.Address()}, true
 	case "port":
@@ -63,7 +65,9 @@ func (v victim) guesses(name string) ([]string, bool) {
 		return []string{v.known.ID, "only-here", "Victim/1.0"}, true
 	case "tag":
 		return []string{"only-here"}, true
-	case "status", "kind", "sort", "action", "result", "from", "to", "limit": // of words that are the same for everybody
+	case "name":
+		return []string{"Victim's own"}, true
+	case "status", "kind", "sort", "action", "result", "from", "to", "limit", "scope", "expiresAt": // of words that are the same for everybody
 		return []string{""}, true
 	}
 	return nil, false
@@ -71,7 +75,7 @@ func (v victim) guesses(name string) ([]string, bool) {
 
 // secrets are texts that show, wherever they appear, that something is shared.
 func (v victim) secrets() []string {
-	return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.host.Address(), v.host.Fingerprint(), "only-here", "Victim/1.0", v.browser.token()}
+	return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.host.Address(), v.host.Fingerprint(), "only-here", "Victim/1.0", v.browser.token(), v.token, v.text}
 }
 
 // state is what the victim has, as far as anybody else could change it.
@@ -86,6 +90,7 @@ func (v victim) state(t *testing.T, b *bench) string {
 		ids = append(ids, one["id"].(string))
 	}
 	return fmt.Sprint(ids, brief(v.browser.entries("?whose=mine")), v.browser.get("/api/containers").json(t)["counts"],
+		v.browser.get("/api/tokens").json(t)["items"],
 		known.Address, known.Datacenter, *known.Key, known.Fingerprint)
 }
 
@@ -106,6 +111,7 @@ func TestAbuseNamesakeWalksEveryRoute(t *testing.T) {
 			v.browser.signIn(v.host, "root@pam")
 			hash, _ := session.HashToken(v.browser.token())
 			v.session, v.hash = v.browser.sessionID(), hash.String()
+			v.token, v.text = v.browser.makeToken("Victim's own", session.ScopeAll)
 			v.entry = v.browser.entries("?whose=mine")[0]["id"].(string)
 			v.cursor = v.browser.get("/api/containers?limit=1").json(t)["next"].(string)
 			at, err := addressOf(v.host)

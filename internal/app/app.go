@@ -23,6 +23,7 @@ import (
 	"berth/internal/pve"
 	"berth/internal/session"
 	"berth/internal/store"
+	"berth/internal/token"
 	"berth/internal/web"
 )
 
@@ -72,6 +73,7 @@ type App struct {
 	client     *pve.Client
 	hosts      *auth.Hosts
 	sessions   *session.Registry
+	tokens     *token.Service
 	throttle   *auth.Throttle
 	trail      *audit.Trail
 	nodes      *node.Service
@@ -147,15 +149,18 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		OpenID: auth.NewMemoryOpenID(o.now), Callback: web.OpenIDCallback(settings.PublicURL, settings.BasePath),
 		Now: o.now, Wait: o.wait,
 	})
+	a.tokens = token.NewService(token.Options{
+		Store: a.store, SignIns: a.nodes, Hosts: a.hosts, Audit: a.trail, Now: o.now, Idle: settings.TokenIdle,
+	})
 	trail := audit.NewReader(a.store, signIns)
 	a.containers = container.NewService(a.nodes, o.now)
 	site := web.NewSite(web.Options{
-		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Containers: a.containers, Trail: trail, Now: o.now, Ready: a.store.Ping,
+		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Tokens: a.tokens, Containers: a.containers, Trail: trail, Now: o.now, Ready: a.store.Ping,
 		SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,
 	})
-	a.routes = append(site.Routes(), api.New(site, signIns, a.containers, trail, o.version).Routes()...)
+	a.routes = append(site.Routes(), api.New(site, signIns, a.tokens, a.containers, trail, o.version).Routes()...)
 	a.server = &http.Server{
 		Handler:           site.Handler(a.routes),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -306,7 +311,7 @@ func (a *App) AsksClaimCode(ctx context.Context) (bool, error) { return a.hosts.
 // Sweep does what has to be done about once a minute, and waits for no host; Run does it by itself.
 func (a *App) Sweep(ctx context.Context) error {
 	a.containers.Sweep()
-	return errors.Join(a.sessions.Sweep(ctx), a.throttle.Sweep(ctx), a.trail.Sweep(ctx))
+	return errors.Join(a.sessions.Sweep(ctx), a.tokens.Sweep(ctx), a.throttle.Sweep(ctx), a.trail.Sweep(ctx))
 }
 
 // Notice looks whether another process has changed the database, and forgets what memory knew of it; Run does it by itself
@@ -372,6 +377,9 @@ func (a *App) Run(ctx context.Context) error {
 			// The last use of each session, so that a restart does not shorten it.
 			if err := a.sessions.Flush(context.WithoutCancel(ctx)); err != nil {
 				slog.ErrorContext(drain, "use of sessions not stored", "cause", err)
+			}
+			if err := a.tokens.Flush(context.WithoutCancel(ctx)); err != nil {
+				slog.ErrorContext(drain, "use of access tokens not stored", "cause", err)
 			}
 			a.trail.Flush(context.WithoutCancel(ctx))
 			if err := endEpoch(context.WithoutCancel(ctx), a.store, a.folder); err != nil {

@@ -21,8 +21,8 @@ import (
 // knows which: a copy of the folder has others.
 const epochFile = "berth.epoch"
 
-// beginEpoch ends all sessions of a database that is an older copy, or may be one because the folder is a copy: some of them
-// may have been ended after it was made.
+// beginEpoch ends all sessions of a database that is an older copy, or may be one because the folder is a copy, and revokes all
+// access tokens in it: some of them may have been ended or revoked after it was made.
 func beginEpoch(ctx context.Context, s *store.Store, trail *audit.Trail, folder string, now func() time.Time) error {
 	path := filepath.Join(folder, epochFile)
 	// The file is read before the database: another program over the same folder advances the database first.
@@ -43,8 +43,12 @@ func beginEpoch(ctx context.Context, s *store.Store, trail *audit.Trail, folder 
 		default:
 			return epoch.Number, nil
 		}
-		slog.WarnContext(ctx, what+": all sessions in it were ended", "folder", folder, "sessions", epoch.Ended)
-		trail.Record(ctx, audit.Entry{Action: audit.SessionEnd, Detail: fmt.Sprintf("%s: all sessions in it were ended (%d)", what, epoch.Ended)})
+		slog.WarnContext(ctx, what+": all sessions in it were ended and all access tokens revoked", "folder", folder,
+			"sessions", epoch.Ended, "tokens", epoch.Revoked)
+		trail.Record(ctx, audit.Entry{
+			Action: audit.SessionEnd,
+			Detail: fmt.Sprintf("%s: all sessions in it were ended (%d) and all access tokens revoked (%d)", what, epoch.Ended, epoch.Revoked),
+		})
 		return epoch.Number, nil
 	})
 	if err != nil {

@@ -48,6 +48,9 @@ const (
 
 	KeyRotate Action = "key_rotate"
 	KeyRetire Action = "key_retire"
+
+	TokenCreate Action = "token_create"
+	TokenRevoke Action = "token_revoke"
 )
 
 var categories = map[Action]Category{
@@ -55,6 +58,7 @@ var categories = map[Action]Category{
 	SignOut: CategorySession, SessionEnd: CategorySession, SessionLost: CategorySession,
 	InstallationClaim: CategoryHost, HostAdd: CategoryHost, HostRepin: CategoryHost, HostCertificate: CategoryHost, HostRemove: CategoryHost,
 	KeyRotate: CategoryKey, KeyRetire: CategoryKey,
+	TokenCreate: CategoryPrivate, TokenRevoke: CategoryPrivate,
 }
 
 // Actions lists all actions, in the order in which they are offered to people.
@@ -62,6 +66,7 @@ var Actions = []Action{
 	SignIn, SecondFactor, SignOut, SessionEnd, SessionLost,
 	InstallationClaim, HostAdd, HostRepin, HostCertificate, HostRemove,
 	KeyRotate, KeyRetire,
+	TokenCreate, TokenRevoke,
 }
 
 // Category is the category of an action; an action that was given none is its user's alone.

@@ -225,6 +225,14 @@ func (h *Hosts) Permitted(ctx context.Context, id string) (bool, error) {
 	return err == nil && h.policy.permits(at), err
 }
 
+// Vouches tells whether there is a login host that may vouch for a datacenter's identities.
+func (h *Hosts) Vouches(ctx context.Context, datacenter string) (bool, error) {
+	all, err := h.store.LoginHosts(ctx)
+	return slices.ContainsFunc(all, func(host LoginHost) bool {
+		return host.Datacenter == datacenter && h.policy.permits(host.Address)
+	}), err
+}
+
 // RenewTicket implements session.Renewer.
 func (h *Hosts) RenewTicket(ctx context.Context, loginHost string, ticket pve.Ticket) (pve.Ticket, error) {
 	var fresh pve.Ticket

@@ -90,6 +90,9 @@ func (h *Hosts) owningDatacenter(ctx context.Context) (string, error) {
 // Owner tells whether the caller may change the installation: Proxmox VE is asked each time, with the session's own
 // ticket. A caller without a session of a browser is never an owner.
 func (s *Service) Owner(ctx context.Context, caller session.Caller) (bool, error) {
+	if !caller.SignedIn() {
+		return false, nil
+	}
 	may, err := s.mayOwn(ctx, caller)
 	if err != nil || !may {
 		return false, err

@@ -33,6 +33,7 @@ type Serve struct {
 	Key         string `name:"key-file" placeholder:"FILE" env:"BERTH_KEY_FILE" help:"Key that secrets are sealed with. Default: berth.key in the data folder, made at first start."`
 	SessionIdle string `placeholder:"DURATION" default:"2h" env:"BERTH_SESSION_IDLE" help:"A session ends when it was not used for this long."`
 	SessionMax  string `placeholder:"DURATION" default:"168h" env:"BERTH_SESSION_MAX" help:"A session ends after this long in any case."`
+	TokenIdle   string `placeholder:"DAYS" default:"30" env:"BERTH_TOKEN_IDLE" help:"Access tokens work for this long after their owner's last sign-in."`
 
 	LoginHosts    string   `placeholder:"claim|any|LIST" default:"claim" env:"BERTH_LOGIN_HOSTS" help:"Which Proxmox hosts people may sign in with: \"claim\" (the first sign-in decides), a list such as pve.lan,10.0.0.2:8006, or \"any\" (needs --allow-networks)."`
 	AllowNetworks []string `placeholder:"CIDR" env:"BERTH_ALLOW_NETWORKS" help:"Networks that Proxmox hosts may be in, for example 192.168.1.0/24. Default: all."`
@@ -62,6 +63,8 @@ type Settings struct {
 	Certificate             *tls.Certificate
 	KeyFile                 string
 	SessionIdle, SessionMax time.Duration
+	// TokenIdle is for how long access tokens work after their owner's last sign-in; 0 for the default.
+	TokenIdle time.Duration
 
 	LoginHosts LoginHosts
 	// AllowNetworks are where Proxmox hosts may be; empty for everywhere that is not forbidden anyway.
@@ -163,6 +166,7 @@ func (s Serve) Check() (Settings, error) {
 
 	out.SessionIdle = checkDuration(&p, "session-idle", "BERTH_SESSION_IDLE", s.SessionIdle, time.Minute, maxIdle)
 	out.SessionMax = checkDuration(&p, "session-max", "BERTH_SESSION_MAX", s.SessionMax, time.Minute, 365*24*time.Hour)
+	out.TokenIdle = checkDays(&p, "token-idle", "BERTH_TOKEN_IDLE", s.TokenIdle)
 	s.checkHosts(&p, &out)
 	s.checkSite(&p, &out)
 	return out, p.OrNil()
@@ -245,6 +249,14 @@ func checkDuration(p *Problems, flag, variable, text string, least, most time.Du
 		p.add(flag, variable, "%s is out of range: from %s to %s", text, least, most)
 	}
 	return d
+}
+
+func checkDays(p *Problems, flag, variable, text string) time.Duration {
+	days, err := strconv.Atoi(text)
+	if err != nil || days < 1 || days > 3650 {
+		p.add(flag, variable, "%q is not a whole number from 1 to 3650", text)
+	}
+	return time.Duration(days) * 24 * time.Hour
 }
 
 // stateFolder is the XDG base directory for what a program keeps, with Berth's own folder in it.

@@ -7,9 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path"
-	"strconv"
 	"strings"
-	"time"
 
 	"berth/internal/pve"
 )
@@ -86,11 +84,7 @@ func (s Serve) checkSite(p *Problems, out *Settings) {
 	if out.PublicURL != nil && s.BasePath != "" && out.PublicURL.Path != "" && out.PublicURL.Path != out.BasePath {
 		p.add("base-path", "BERTH_BASE_PATH", "%q is not the path of --public-url, %q", out.BasePath, out.PublicURL.Path)
 	}
-	days, err := strconv.Atoi(s.AuditDays)
-	if err != nil || days < 1 || days > 3650 {
-		p.add("audit-days", "BERTH_AUDIT_DAYS", "%q is not a whole number from 1 to 3650", s.AuditDays)
-	}
-	out.AuditKept = time.Duration(days) * 24 * time.Hour
+	out.AuditKept = checkDays(p, "audit-days", "BERTH_AUDIT_DAYS", s.AuditDays)
 }
 
 // notInBasePath tells which characters a base path must not have: there is to be one way alone to write it.

@@ -22,15 +22,16 @@ type EpochMark struct {
 type Epoch struct {
 	Number int64
 	// Older tells that the database is an older copy of itself, Copied that the mark beside it is a copy, so that both may be
-	// older ones. Ended is how many sessions were ended for either.
+	// older ones. Ended is how many sessions were ended for either, Revoked how many access tokens were revoked.
 	Older, Copied bool
 	Ended         int
+	Revoked       int64
 }
 
 // BeginEpoch advances the epoch of the installation, for a mark in a file of its own (next, as in EpochMark.File). The
 // database is an older copy when its epoch is lower than that of the mark, or when there is none (nil) although it has been
-// served before. Then, and when the mark is a copy, every session in the database is ended: which of them had been ended since
-// cannot be told.
+// served before. Then, and when the mark is a copy, every session in the database is ended and every access token revoked: for
+// which of them that had been done since cannot be told.
 func (s *Store) BeginEpoch(ctx context.Context, mark *EpochMark, next string, at time.Time) (Epoch, error) {
 	var e Epoch
 	err := s.inTransaction(ctx, func(tx *sql.Tx) error {
@@ -53,6 +54,9 @@ func (s *Store) BeginEpoch(ctx context.Context, mark *EpochMark, next string, at
 				return err
 			}
 			e.Ended = len(ended)
+			if e.Revoked, err = s.queries.RevokeAllAccessTokens(ctx, tx); err != nil {
+				return err
+			}
 		}
 		return s.setEpoch(ctx, tx, e.Number, present, next)
 	})

@@ -116,6 +116,9 @@ func status(k fault.Kind) int {
 	return http.StatusInternalServerError
 }
 
+// StatusOf is the HTTP status that answers an error of a kind.
+func StatusOf(k fault.Kind) int { return status(k) }
+
 // answerError answers a request with an error, in the shape of its route.
 func (s *Site) answerError(w http.ResponseWriter, r *http.Request, shape Shape, err error) {
 	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
@@ -126,6 +129,9 @@ func (s *Site) answerError(w http.ResponseWriter, r *http.Request, shape Shape, 
 	signedOut := f.Kind == fault.Unauthenticated && f.Code == fault.SignInRequired().Code
 	if signedOut {
 		s.ClearCookie(w, r)
+	}
+	if shape == API {
+		sayScheme(w, f)
 	}
 	switch {
 	case shape == API, signedOut && r.Header.Get("HX-Request") != "":
@@ -144,6 +150,19 @@ func (s *Site) answerError(w http.ResponseWriter, r *http.Request, shape Shape, 
 func sayRetryAfter(w http.ResponseWriter, f *fault.Error) {
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.RetryAfter.Seconds()))))
+	}
+}
+
+// sayScheme tells programs that an access token would do, or what is wrong with theirs (RFC 6750).
+func sayScheme(w http.ResponseWriter, f *fault.Error) {
+	const scheme = `Bearer realm="Berth"`
+	switch {
+	case strings.HasPrefix(f.Code, "token_") && f.Kind == fault.Unauthenticated:
+		w.Header().Set("WWW-Authenticate", scheme+`, error="invalid_token"`)
+	case f.Code == fault.SignInRequired().Code:
+		w.Header().Set("WWW-Authenticate", scheme)
+	case f.Code == "scope_missing":
+		w.Header().Set("WWW-Authenticate", scheme+`, error="insufficient_scope"`)
 	}
 }
 

@@ -22,7 +22,8 @@ const maxUserAgent = 256
 // and callers alike look at it; handlers get their caller as a parameter.
 type callerKey struct{}
 
-// guard stands in front of one route: the caller of an authenticated one has a valid session, or never gets there.
+// guard stands in front of one route: the caller of an authenticated one has a valid session or, where the route takes it, a
+// valid access token, or never gets there.
 func (s *Site) guard(route Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -32,8 +33,8 @@ func (s *Site) guard(route Route) http.Handler {
 		} else {
 			w.Header().Set("Cache-Control", "no-store")
 			var caller session.Caller
-			if caller, err = s.caller(r); err == nil {
-				if !route.Passive {
+			if caller, err = s.caller(r, route); err == nil {
+				if !route.Passive && caller.SignedIn() {
 					s.o.Sessions.Touch(caller.Session.Hash, session.ClientFrom(r.Context()).Address)
 				}
 				r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
@@ -46,8 +47,39 @@ func (s *Site) guard(route Route) http.Handler {
 	})
 }
 
-// caller finds out who sends a request. The error is a fault: nobody is signed in, or the store can't be reached.
-func (s *Site) caller(r *http.Request) (session.Caller, error) {
+// caller finds out who sends a request to an authenticated route. An API route takes an access token, and looks at no cookie
+// beside it. The error is a fault: nobody may call it like this, or the store can't be reached.
+func (s *Site) caller(r *http.Request, route Route) (session.Caller, error) {
+	if text, ok := bearer(r); ok && route.Shape == API {
+		used, err := s.o.Tokens.Use(r.Context(), text)
+		if err != nil {
+			return session.Caller{}, err
+		}
+		caller := session.Caller{Identity: used.Identity, Token: used.ID, Scope: used.Scope}
+		return caller, caller.Require(route.Scope)
+	}
+	return s.signedIn(r)
+}
+
+// bearer is the access token of a request. Other schemes than Bearer are somebody else's, such as a proxy's own password.
+func bearer(r *http.Request) (string, bool) {
+	headers := r.Header.Values("Authorization")
+	for _, header := range headers {
+		scheme, text, _ := strings.Cut(header, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			continue
+		}
+		if len(headers) > 1 {
+			text = "" // which one is meant can't be told, so none is
+		}
+		return strings.TrimLeft(text, " "), true
+	}
+	return "", false
+}
+
+// signedIn finds out whose session a request comes with. The error is a fault: nobody is signed in, or the store can't be
+// reached.
+func (s *Site) signedIn(r *http.Request) (session.Caller, error) {
 	token, ok := sessionToken(r)
 	if !ok {
 		return session.Caller{}, fault.SignInRequired()
@@ -73,7 +105,7 @@ func sessionToken(r *http.Request) (string, bool) {
 
 // SetCookie hands a new session's token to the browser, and ends the session that the browser had before.
 func (s *Site) SetCookie(w http.ResponseWriter, r *http.Request, token string) {
-	if old, err := s.caller(r); err == nil {
+	if old, err := s.signedIn(r); err == nil {
 		s.o.Auth.SessionReplaced(r.Context(), old.Session)
 	}
 	// Whatever the browser sent may lie elsewhere than the new cookie will, and would then be sent beside it.

@@ -24,7 +24,7 @@ const (
 func (s *Site) loginShow(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
 	next := safeNext(r.URL.Query().Get("next"))
-	switch _, err := s.caller(r); fault.KindOf(err) {
+	switch _, err := s.signedIn(r); fault.KindOf(err) {
 	case fault.Unauthenticated:
 		s.ClearCookie(w, r)
 	case fault.Unavailable:

@@ -11,7 +11,8 @@ import (
 type Access int
 
 const (
-	// Authenticated routes need a valid session. It is the zero value: a route is never open by omission.
+	// Authenticated routes need a valid session, or an access token if their Scope says so. It is the zero value: a route
+	// is never open by omission.
 	Authenticated Access = iota
 	// Public routes answer everybody.
 	Public
@@ -30,7 +31,7 @@ const (
 // Handler answers a request of a public route. An error it returns is answered by Site.
 type Handler func(w http.ResponseWriter, r *http.Request) error
 
-// CallerHandler answers a request of an authenticated route, for its caller.
+// CallerHandler answers a request of an authenticated route, for its caller. Without a scope that caller has a session.
 type CallerHandler func(w http.ResponseWriter, r *http.Request, caller session.Caller) error
 
 // Route is one line of the route table.
@@ -40,6 +41,9 @@ type Route struct {
 	Shape  Shape
 	// Passive requests do not count as use of the session.
 	Passive bool
+	// Scope is what an access token must cover to be let through. The zero value lets none through, and Page routes look
+	// for none.
+	Scope session.Scope
 	// Doc describes a route of the JSON API; nil for pages.
 	Doc *Doc
 
@@ -60,9 +64,15 @@ func PublicRoute(method, path string, shape Shape, h Handler) Route {
 	return Route{Method: method, Path: path, Shape: shape, public: h}
 }
 
-// AuthenticatedRoute is a route that needs a valid session.
+// AuthenticatedRoute is a route that needs a valid session; see WithScope.
 func AuthenticatedRoute(method, path string, shape Shape, h CallerHandler) Route {
 	return Route{Method: method, Path: path, Shape: shape, authenticated: h}
+}
+
+// WithScope is the route, open to access tokens that cover a scope too.
+func (r Route) WithScope(s session.Scope) Route {
+	r.Scope = s
+	return r
 }
 
 // Access is who may call the route.

@@ -11,6 +11,7 @@ import (
 // settingsPages are the entries under Settings in the sidebar that everybody has, in the order in which they are shown.
 var settingsPages = []view.NavLink{
 	{Name: "sessions", Label: "Sessions", Path: "/settings/sessions", Icon: "device"},
+	{Name: "tokens", Label: "Access tokens", Path: "/settings/tokens", Icon: "key"},
 	{Name: "audit", Label: "Audit", Path: "/settings/audit", Icon: "trail"},
 	{Name: "about", Label: "About", Path: "/settings/about", Icon: "info"},
 }

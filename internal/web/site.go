@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"berth/internal/container"
 	"berth/internal/fault"
 	"berth/internal/session"
+	"berth/internal/token"
 	"berth/internal/web/static"
 	"berth/internal/web/view"
 )
@@ -24,6 +26,7 @@ type Options struct {
 	Auth       *auth.Service
 	Hosts      *auth.Hosts
 	Sessions   *session.Registry
+	Tokens     *token.Service
 	Containers *container.Service
 	Trail      *audit.Reader
 	Now        func() time.Time
@@ -58,7 +61,7 @@ func NewSite(o Options) *Site { return &Site{o: o, known: knownHosts(o)} }
 
 // Routes are the routes of the pages, the assets and the health probes.
 func (s *Site) Routes() []Route {
-	return append(s.hostRoutes(), []Route{
+	return append(slices.Concat(s.hostRoutes(), s.tokenRoutes()), []Route{
 		PublicRoute("GET", "/login", Page, s.loginShow),
 		PublicRoute("POST", "/login", Page, s.login),
 		PublicRoute("GET", "/login/tfa", Page, s.secondFactorShow),
@@ -97,7 +100,7 @@ func (s *Site) Handler(routes []Route) http.Handler {
 	for _, route := range routes {
 		s.mount(mux, route)
 	}
-	s.mount(mux, AuthenticatedRoute("", "/api/", API, s.nothingHere(mux)))
+	s.mount(mux, AuthenticatedRoute("", "/api/", API, s.nothingHere(mux)).WithScope(session.ScopeRead))
 	s.mount(mux, AuthenticatedRoute("", "/", Page, s.nothingHere(mux)))
 
 	crossOrigin := http.NewCrossOriginProtection()

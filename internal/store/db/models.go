@@ -8,6 +8,18 @@ import (
 	"database/sql"
 )
 
+type AccessToken struct {
+	ID           string
+	Hash         []byte
+	DatacenterID string
+	UserID       string
+	Name         string
+	Scope        string
+	CreatedAt    int64
+	ExpiresAt    int64
+	LastUsedAt   int64
+}
+
 type ApiToken struct {
 	ID           string
 	DatacenterID string

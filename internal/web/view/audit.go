@@ -45,6 +45,7 @@ var actionLabels = map[string]string{
 	"session_lost": "Session lost", "installation_claim": "Installation claimed", "host_add": "Login host added",
 	"host_repin": "Login host pinned anew", "host_certificate": "Certificate renewed", "host_remove": "Login host removed",
 	"key_rotate": "Key added", "key_retire": "Key retired",
+	"token_create": "Access token made", "token_revoke": "Access token revoked",
 }
 
 func actionLabel(action string) string {

@@ -1,6 +1,7 @@
 import "htmx.org";
 
 import { startConnection } from "./connection";
+import { startCopy } from "./copy";
 import { startFleet } from "./fleet";
 import { startRealms } from "./realm";
 import { startSignIn } from "./signin";
@@ -9,6 +10,7 @@ import { startThemeSwitch } from "./themeswitch";
 startThemeSwitch();
 startSignIn();
 startRealms();
+startCopy();
 // On a phone the pages stand in one line that can be pushed aside: the open one is to be in sight.
 document.querySelector(".rail-nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 if (document.getElementById("signed-out")) {

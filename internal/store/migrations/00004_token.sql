@@ -1,0 +1,23 @@
+-- +goose Up
+-- Personal access tokens of Berth's own API. Times are Unix milliseconds.
+CREATE TABLE access_token (
+    id            TEXT PRIMARY KEY,
+    -- SHA-256 of the token's text.
+    hash          BLOB NOT NULL UNIQUE,
+    datacenter_id TEXT NOT NULL,
+    user_id       TEXT NOT NULL,
+    name          TEXT NOT NULL,
+    -- read, power, all
+    scope         TEXT NOT NULL,
+    created_at    BIGINT NOT NULL,
+    expires_at    BIGINT NOT NULL,
+    -- 0 until it is used.
+    last_used_at  BIGINT NOT NULL,
+    FOREIGN KEY (datacenter_id, user_id) REFERENCES identity (datacenter_id, user_id),
+    UNIQUE (datacenter_id, user_id, name)
+);
+
+CREATE INDEX access_token_expires ON access_token (expires_at);
+
+-- +goose Down
+DROP TABLE access_token;

@@ -1,0 +1,29 @@
+package store
+
+import (
+	"crypto/rand"
+	"testing"
+
+	"berth/internal/auth"
+	"berth/internal/node"
+	"berth/internal/session"
+	"berth/internal/token/tokentest"
+)
+
+func TestTokenContract(t *testing.T) {
+	tokentest.Contract(t, func(t *testing.T) tokentest.Fixture {
+		s := openTest(t, t.TempDir())
+		return tokentest.Fixture{Store: s, NewIdentity: func(t *testing.T) session.Identity {
+			h := newHost(rand.Text() + ".lan")
+			if err := s.Admit(t.Context(), auth.Admission{Host: &h}); err != nil {
+				t.Fatal(err)
+			}
+			alice := session.Identity{Datacenter: h.Datacenter, UserID: "alice@pve"}
+			first := node.Record{Node: node.Node{ID: "n-" + rand.Text(), Owner: alice, Name: "first", Credential: node.BySession, Created: at}}
+			if _, err := s.Welcome(t.Context(), first, at); err != nil {
+				t.Fatal(err)
+			}
+			return alice
+		}}
+	})
+}
