@@ -185,6 +185,10 @@ func (r *Registry) renew(ctx context.Context, e *entry, generation int64) error 
 }
 
 func (r *Registry) renewOnce(ctx context.Context, e *entry, generation int64) error {
+	// What is in memory may be from before another renewal, by another process or around a Reload here.
+	if err := r.reload(ctx, e); err != nil {
+		return err
+	}
 	old, current, err := r.ticket(ctx, e)
 	if err != nil || current != generation {
 		return err
@@ -220,7 +224,7 @@ func (r *Registry) renewOnce(ctx context.Context, e *entry, generation int64) er
 	return nil
 }
 
-// reload takes over what another replica renewed; ErrNone if the session has ended.
+// reload takes over what was renewed elsewhere; ErrNone if the session has ended.
 func (r *Registry) reload(ctx context.Context, e *entry) error {
 	rec, err := r.store.FindSession(ctx, e.Hash)
 	if err != nil {

@@ -39,3 +39,27 @@ func TestRefusedRenewalEndsTheSessionThoughNobodyWaits(t *testing.T) {
 	}
 	b.alive(t, token, false)
 }
+
+// A renewal is under way when memory is made anew from the store: whoever read the old ticket there asks for no other.
+func TestReloadDuringARenewal(t *testing.T) {
+	b := newBench(t)
+	token, s := b.start(t)
+	b.advance(61 * time.Minute)
+	b.renewer.begun, b.renewer.hold = make(chan struct{}, 2), make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		done <- b.registry.Call(context.Background(), s.Hash, func(context.Context, pve.Ticket) error { return nil })
+	}()
+	<-b.renewer.begun
+	if err := b.registry.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.alive(t, token, true) // reads the old ticket
+	close(b.renewer.hold)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := b.ticket(t, s.Hash); got != "PVE:the-ticket+" || b.renewer.count.Load() != 1 {
+		t.Errorf("ticket %q after %d renewals, want one renewal", got, b.renewer.count.Load())
+	}
+}
