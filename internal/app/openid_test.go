@@ -111,7 +111,7 @@ func TestOpenIDSignIn(t *testing.T) {
 		c[1].Path != "/login/openid" || c[1].MaxAge != 600 || c[1].Domain != "" || len(c[1].Value) < 26 {
 		t.Errorf("cookies %v", c)
 	}
-	if !strings.Contains(begun.body, "Continue at <span class=\"address\">"+b.provider.Address()) || !strings.Contains(begun.body, `referrerpolicy="no-referrer"`) {
+	if !strings.Contains(begun.body, "Continue at <bdi class=\"address\">"+b.provider.Address()) || !strings.Contains(begun.body, `referrerpolicy="no-referrer"`) {
 		t.Errorf("the page does not name the provider: %s", begun.body)
 	}
 	link := html.UnescapeString(linkOnPage.FindStringSubmatch(begun.body)[1])
