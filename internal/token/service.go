@@ -169,7 +169,7 @@ func invalid(message string) error {
 }
 
 func expired(t Token) error {
-	return &fault.Error{Kind: fault.Unauthenticated, Code: "token_expired", Message: "This access token expired on " + t.Expires.Format("2 January 2006") + "."}
+	return &fault.Error{Kind: fault.Unauthenticated, Code: "token_expired", Message: "This access token expired on " + t.Expires.Add(-1).Format("2 January 2006") + "."}
 }
 
 func days(d time.Duration) string {

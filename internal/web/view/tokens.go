@@ -50,5 +50,5 @@ func scopeLabel(scope string) string {
 	return scope
 }
 
-// day is a day for people, in UTC.
-func day(t time.Time) string { return t.UTC().Format("2 Jan 2006") }
+// lastDay is the day, in UTC, on which something works last that ends at a time.
+func lastDay(ends time.Time) string { return ends.Add(-1).UTC().Format("2 Jan 2006") }
