@@ -369,7 +369,7 @@ func (p *page) rows() []string {
 	return eval[[]string](p, rowsExpression)
 }
 
-const rowsExpression = `[...document.querySelectorAll("#containers tbody tr")].map((row) => row.querySelector("[data-label=VMID]").textContent.trim())`
+const rowsExpression = `[...document.querySelectorAll("#rows tr")].map((row) => row.querySelector("[data-label=VMID]").textContent.trim())`
 
 // untilRows waits for the list to show these VMIDs in this order.
 func (p *page) untilRows(vmids ...string) {

@@ -155,7 +155,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	trail := audit.NewReader(a.store, signIns)
 	a.containers = container.NewService(a.nodes, o.now)
 	site := web.NewSite(web.Options{
-		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Tokens: a.tokens, Containers: a.containers, Trail: trail, Now: o.now, Ready: a.store.Ping,
+		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Tokens: a.tokens, Containers: a.containers, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.store.Ping,
 		SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,

@@ -175,8 +175,10 @@ type List struct {
 	Matched int    `json:"matched" doc:"how many containers match, on all pages"`
 	Next    string `json:"next,omitempty" doc:"give it as cursor to list what follows; absent on the last page"`
 	// Counts are of all that the caller sees, whatever was searched for.
-	Counts Counts   `json:"counts" doc:"of all the caller's containers, or of what kind asks for"`
-	Nodes  []Source `json:"nodes"`
+	Counts Counts `json:"counts" doc:"of all the caller's containers, or of what kind asks for"`
+	// Tags are those that the caller's containers have, the most frequent ones first; a hundred at most.
+	Tags  []string `json:"-"`
+	Nodes []Source `json:"nodes"`
 	// Version changes whenever anything does that the caller can see.
 	Version string `json:"version" doc:"changes whenever anything changes that is shown of any container; GET /api/events tells"`
 }

@@ -2,6 +2,7 @@ package container
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ type snapshot struct {
 
 	mu     sync.Mutex
 	orders map[string][]*Container
+	tags   []string // nil until somebody asks
 }
 
 // NodeTask is a task of Proxmox VE's, with the node that it was read through.
@@ -213,6 +215,27 @@ func (s *snapshot) sorted(by string) []*Container {
 	return rows
 }
 
+// maxTagNames bounds the tags that a list names.
+const maxTagNames = 100
+
+// tagNames are the tags of the rows, the most frequent ones first.
+func (s *snapshot) tagNames() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tags != nil {
+		return s.tags
+	}
+	times := map[string]int{}
+	for _, c := range s.rows {
+		for _, tag := range c.Tags {
+			times[tag]++
+		}
+	}
+	s.tags = slices.SortedFunc(maps.Keys(times), func(a, b string) int { return cmp.Or(cmp.Compare(times[b], times[a]), cmp.Compare(a, b)) })
+	s.tags = append([]string{}, s.tags[:min(len(s.tags), maxTagNames)]...)
+	return s.tags
+}
+
 // find returns a container by any of its group's nodes; nil if there is none.
 func (s *snapshot) find(nodeID string, vmid int) *Container {
 	first, ok := s.groupOf[nodeID]
@@ -231,7 +254,7 @@ func (s view) list(q Query) List {
 	if first, ok := s.groupOf[q.Node]; ok {
 		q.Node = first
 	}
-	l := List{Counts: s.counts, Nodes: s.sources(), Version: s.version}
+	l := List{Counts: s.counts, Nodes: s.sources(), Version: s.version, Tags: s.tagNames()}
 	if q.Kind != "" && q.Kind != LXC {
 		l.Counts = count(s.rows, q.Kind)
 	}

@@ -3,7 +3,6 @@ package web
 import (
 	"net/http"
 	"strconv"
-	"time"
 
 	"berth/internal/container"
 	"berth/internal/fault"
@@ -12,10 +11,16 @@ import (
 	"berth/internal/web/view"
 )
 
-// maxRows is how many containers one page shows: more can't be taken in, and a page of ten thousand would have 15 MB.
-const maxRows = 500
+// dashboardRoutes are the routes of the page /.
+func (s *Site) dashboardRoutes() []Route {
+	return []Route{
+		AuthenticatedRoute("GET", "/{$}", Page, s.dashboard),
+		AuthenticatedRoute("POST", "/layout", Page, s.layoutChange),
+	}
+}
 
-// dashboard shows the caller's containers. A node that can't be read costs a banner, never the page.
+// dashboard shows a window of the caller's containers: the one that begins at the place "from", or the first. A node that
+// can't be read costs a banner, never the page.
 func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.Caller) error {
 	query, err := DecodeForm[container.Query](r)
 	if fault.KindOf(err) == fault.Invalid && err != nil {
@@ -25,44 +30,105 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 	if err != nil {
 		return err
 	}
-	query.Limit = strconv.Itoa(maxRows)
+	query.Limit, query.Cursor = strconv.Itoa(view.WindowRows), ""
+	query.Offset = windowStart(r.URL.Query().Get("from"))
 	list, err := s.o.Containers.List(r.Context(), caller, query)
+	if err == nil && query.Offset > 0 && query.Offset+view.WindowRows > list.Matched {
+		// The list has become shorter: show its last window.
+		query.Offset = max(list.Matched-view.WindowRows, 0)
+		list, err = s.o.Containers.List(r.Context(), caller, query)
+	}
 	if err != nil && (len(list.Nodes) == 0 || fault.KindOf(err) == fault.Unauthenticated) {
+		return err
+	}
+	layout, err := s.layout(r.Context(), caller)
+	if err != nil {
 		return err
 	}
 	page := view.Dashboard{
 		Shell: s.callerShell(r.Context(), caller, "Containers", "containers"),
-		Query: query.Q, Status: query.Status, Sort: query.Sort,
+		Filter: view.Filter{
+			Query: query.Q, Status: query.Status, Node: query.Node, Tag: query.Tag, Sort: query.Sort,
+			VirtualMachines: query.Kind == "all",
+		},
+		Layout: layout, From: query.Offset, Matches: list.Matched,
 		Total: list.Counts.Total, Running: list.Counts.Running, Stopped: list.Counts.Stopped, Other: list.Counts.Other,
-		Rows: make([]view.Container, 0, len(list.Items)), Now: s.o.Now(),
+		Nodes: len(list.Nodes), Now: s.o.Now(),
 	}
-	hosts := map[string]string{}
+	nodes := make(map[string]container.Source, len(list.Nodes))
 	for _, n := range list.Nodes {
-		hosts[n.NodeID] = n.Name
-		page.ReadAt = n.ReadAt
+		nodes[n.NodeID] = n
+		page.NodeList = append(page.NodeList, view.Choice{Value: n.NodeID, Label: n.Name})
 		if n.Problem != "" {
-			page.Stale = !n.ReadAt.IsZero()
-			page.Banner = banner(n)
+			page.Problems = append(page.Problems, view.NodeProblem{
+				NodeID: n.NodeID, Name: n.Name, Address: pve.Address{Host: n.Host, Port: n.Port}.String(),
+				Problem: n.Problem, WayOut: n.WayOut, ReadAt: n.ReadAt,
+			})
 		}
 	}
-	page.More = list.Matched - len(list.Items)
-	for _, c := range list.Items {
-		page.Rows = append(page.Rows, view.Container{
-			NodeID: c.NodeID, Node: c.Node, Host: hosts[c.NodeID], VMID: c.VMID, Name: c.Name, Status: c.Status,
-			CPU: c.CPU, MaxCPU: c.MaxCPU, Mem: c.Mem, MaxMem: c.MaxMem, Disk: c.Disk, MaxDisk: c.MaxDisk,
-			Uptime: c.Uptime, Tags: c.Tags, MoreTags: c.MoreTags, Lock: c.Lock, Template: c.Template,
-		})
+	for _, tag := range list.Tags {
+		page.TagList = append(page.TagList, view.Choice{Value: tag, Label: tag})
+	}
+	page.Rows = make([]view.Container, len(list.Items))
+	for i, c := range list.Items {
+		page.Rows[i] = dashboardRow(c, nodes)
 	}
 	s.render(w, r, http.StatusOK, view.DashboardPage(page))
 	return nil
 }
 
-func banner(n container.Source) *view.Banner {
-	b := &view.Banner{Title: pve.Address{Host: n.Host, Port: n.Port}.String() + ": " + n.Problem, Since: n.ReadAt}
-	if n.ReadAt.Equal(time.Time{}) {
-		b.Detail = "Nothing is known of its containers yet. This page tries again by itself."
-	} else {
-		b.Detail = "What you see is what was last known. This page tries again by itself."
+// windowStart is the place that a window begins at.
+func windowStart(from string) int {
+	n, err := strconv.Atoi(from)
+	if err != nil {
+		return 0
 	}
-	return b
+	return max(n, 0)
+}
+
+func dashboardRow(c *container.Container, nodes map[string]container.Source) view.Container {
+	row := view.Container{
+		NodeID: c.NodeID, Node: c.Node, Host: nodes[c.NodeID].Name, VMID: c.VMID, Name: c.Name, Status: c.Status,
+		CPU: c.CPU, MaxCPU: c.MaxCPU, Mem: c.Mem, MaxMem: c.MaxMem, Disk: c.Disk, MaxDisk: c.MaxDisk, NetIn: c.NetIn, NetOut: c.NetOut,
+		Uptime: c.Uptime, Tags: c.Tags, MoreTags: c.MoreTags, Addresses: c.Addresses, Lock: c.Lock, Template: c.Template,
+		VirtualMachine: c.Kind == container.QEMU,
+	}
+	if door := nodes[c.Door]; door.Problem != "" {
+		row.LastKnown = door.ReadAt
+	}
+	if c.Task != nil {
+		row.Doing = doing(c.Task.Type)
+	}
+	return row
+}
+
+// doing says what a running task does to its container, by Proxmox VE's name of the task.
+func doing(task string) string {
+	switch task {
+	case "vzstart", "hastart", "qmstart":
+		return "Starting"
+	case "vzshutdown", "hashutdown", "qmshutdown":
+		return "Shutting down"
+	case "vzstop", "hastop", "qmstop":
+		return "Stopping"
+	case "vzreboot", "qmreboot":
+		return "Rebooting"
+	case "vzsuspend", "qmsuspend":
+		return "Suspending"
+	case "vzresume", "qmresume":
+		return "Resuming"
+	case "vzdestroy", "qmdestroy":
+		return "Deleting"
+	case "vzdump":
+		return "Backing up"
+	case "vzmigrate", "qmigrate", "hamigrate":
+		return "Migrating"
+	case "vzsnapshot", "qmsnapshot":
+		return "Taking a snapshot"
+	case "vzrollback", "qmrollback":
+		return "Rolling back"
+	case "vzclone", "qmclone":
+		return "Cloning"
+	}
+	return "Busy"
 }

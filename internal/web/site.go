@@ -23,13 +23,14 @@ import (
 
 // Options are what a Site needs.
 type Options struct {
-	Auth       *auth.Service
-	Hosts      *auth.Hosts
-	Sessions   *session.Registry
-	Tokens     *token.Service
-	Containers *container.Service
-	Trail      *audit.Reader
-	Now        func() time.Time
+	Auth        *auth.Service
+	Hosts       *auth.Hosts
+	Sessions    *session.Registry
+	Tokens      *token.Service
+	Containers  *container.Service
+	Trail       *audit.Reader
+	Preferences Preferences
+	Now         func() time.Time
 	// Ready tells whether the stores answer, for /readyz.
 	Ready func(context.Context) error
 	// Exposed is set when Berth listens beyond loopback without TLS, and knows of no proxy that adds it.
@@ -61,7 +62,7 @@ func NewSite(o Options) *Site { return &Site{o: o, known: knownHosts(o)} }
 
 // Routes are the routes of the pages, the assets and the health probes.
 func (s *Site) Routes() []Route {
-	return append(slices.Concat(s.hostRoutes(), s.tokenRoutes()), []Route{
+	return append(slices.Concat(s.hostRoutes(), s.tokenRoutes(), s.dashboardRoutes()), []Route{
 		PublicRoute("GET", "/login", Page, s.loginShow),
 		PublicRoute("POST", "/login", Page, s.login),
 		PublicRoute("GET", "/login/tfa", Page, s.secondFactorShow),
@@ -69,7 +70,6 @@ func (s *Site) Routes() []Route {
 		PublicRoute("GET", openIDPath, Page, s.openIDShow),
 		PublicRoute("POST", openIDPath, Page, s.openID),
 		AuthenticatedRoute("POST", "/logout", Page, s.logout),
-		AuthenticatedRoute("GET", "/{$}", Page, s.dashboard),
 		AuthenticatedRoute("GET", "/settings/sessions", Page, s.sessions),
 		AuthenticatedRoute("GET", "/settings/sessions/{id}", Page, s.sessionShow),
 		AuthenticatedRoute("POST", "/settings/sessions/{id}/end", Page, s.sessionEnd),

@@ -1,7 +1,5 @@
 package view
 
-import "time"
-
 // Shell is what every page needs around its content.
 type Shell struct {
 	Title    string
@@ -86,48 +84,6 @@ type SecondFactor struct {
 	TOTPLeft *int
 	Errors   map[string]string // by field name: code, kind
 	Failure  *Failure
-}
-
-// Banner is one line above a page's content about a host.
-type Banner struct {
-	Title  string // "pve.lan doesn't answer"
-	Detail string // what it means and what to do
-	Since  time.Time
-}
-
-// Container is one row of the list. Sizes are bytes, Uptime is seconds, CPU is a fraction of MaxCPU's cores (0 to 1).
-type Container struct {
-	NodeID, Node, Host string // Node is PVE's member name, Host the login host for people
-	VMID               int
-	Name, Status       string // running, stopped, or what PVE says
-	CPU                float64
-	MaxCPU             float64
-	Mem, MaxMem        int64
-	Disk, MaxDisk      int64
-	Uptime             int64
-	Tags               []string
-	MoreTags           int // how many there are beside these
-	Lock               string
-	Template           bool
-}
-
-// Dashboard is the page /, the signed-in user's containers.
-type Dashboard struct {
-	Shell
-	Query   string // what is searched for
-	Status  string // "", "running", "stopped"
-	Sort    string // column name; a leading "-" sorts downwards
-	Rows    []Container
-	More    int // how many more match than Rows holds
-	Total   int // all containers, whatever the filter
-	Running int
-	Stopped int
-	Other   int // neither running nor stopped
-	// Stale is set when the rows are what was last known, as of ReadAt.
-	Stale  bool
-	ReadAt time.Time
-	Now    time.Time
-	Banner *Banner
 }
 
 // Problem is an error page: 403, 404, 500, 503.

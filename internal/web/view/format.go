@@ -54,6 +54,9 @@ func FormatUsage(used, whole int64) string {
 	return FormatBytes(used) + " / " + FormatBytes(whole)
 }
 
+// FormatRate writes bytes a second: "1.50 MiB/s".
+func FormatRate(bytes int64) string { return FormatBytes(bytes) + "/s" }
+
 // FormatPercent writes a fraction: 0.032 is "3.2 %".
 func FormatPercent(fraction float64) string {
 	if math.IsNaN(fraction) || fraction < 0 {

@@ -4,6 +4,7 @@ import { on } from "./htmx";
 const interval = 60_000;
 
 let ended = false;
+let checked = Date.now();
 
 /** Says whether the session was found to be over: nothing on the page asks for anything from then on. */
 export function sessionEnded(): boolean {
@@ -47,6 +48,34 @@ function typed(): string {
   return text && `?${text}`;
 }
 
+const unreachable = "No connection to Berth. Trying again.";
+
+/** Takes note of an answer. It returns false if it means that the session is over, and tells the person. */
+export function answered(response: Response): boolean {
+  if (isSignedOut(response)) {
+    signedOut();
+    return false;
+  }
+  if (response.ok) say("");
+  return true;
+}
+
+/** Tells the person that there is no answer at all: the network, or Berth itself, is gone. */
+export function unanswered(): void {
+  if (!document.hidden) say(unreachable);
+}
+
+/** Asks whether the session still lives, and tells the person if it doesn't. */
+export async function checkSession(): Promise<void> {
+  if (ended || document.hidden) return;
+  checked = Date.now();
+  try {
+    answered(await fetch(sitePath("/api/auth/session"), { headers: { Accept: "application/json" }, cache: "no-store" }));
+  } catch {
+    unanswered();
+  }
+}
+
 /** Whether an answer means that the session is over: a plain 401, or a redirect to the sign-in that was followed. */
 function isSignedOut(response: Response): boolean {
   return response.status === 401 || (response.redirected && new URL(response.url).pathname === sitePath("/login"));
@@ -55,40 +84,19 @@ function isSignedOut(response: Response): boolean {
 export function startConnection(): void {
   on("htmx:before:response", ({ ctx }) => {
     const response = ctx.response?.raw;
-    if (!response) return;
-    if (isSignedOut(response)) {
-      signedOut();
-      return false;
-    }
-    if (response.ok) say("");
+    if (response && !answered(response)) return false;
   });
   on("htmx:error", ({ ctx }) => {
-    // No response at all: the network, or Berth itself, is gone.
-    if (ctx && !ctx.response) say("No connection to Berth. Trying again.");
+    if (ctx && !ctx.response) say(unreachable);
   });
 
-  let checked = Date.now();
-  const check = async (): Promise<void> => {
-    if (ended || document.hidden) return;
-    checked = Date.now();
-    try {
-      const response = await fetch(sitePath("/api/auth/session"), {
-        headers: { Accept: "application/json" },
-        cache: "no-store",
-      });
-      if (isSignedOut(response)) signedOut();
-      else say("");
-    } catch {
-      if (!document.hidden) say("No connection to Berth. Trying again.");
-    }
-  };
-  setInterval(check, interval);
+  setInterval(checkSession, interval);
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && Date.now() - checked >= interval) void check();
+    if (!document.hidden && Date.now() - checked >= interval) void checkSession();
   });
   // A page from the browser's cache may belong to a session that has ended since.
   window.addEventListener("pageshow", (event) => {
-    if (event.persisted) void check();
+    if (event.persisted) void checkSession();
   });
-  window.addEventListener("online", () => void check());
+  window.addEventListener("online", () => void checkSession());
 }

@@ -1,0 +1,88 @@
+import { answered, say, sitePath } from "./connection";
+import { containers, onShown, search } from "./fleetlist";
+
+// The selection. It outlives the rows: what is out of the window stays selected, and so does what is refreshed.
+
+/** How many containers can be changed in one go; the server says no to more. */
+const most = 1000;
+
+const picked = new Set<string>();
+/** The row that a range begins at. */
+let anchor: string | undefined;
+
+const boxes = (): HTMLInputElement[] => [...(containers()?.querySelectorAll<HTMLInputElement>("input[name=ref]") ?? [])];
+
+/** The names of what is selected: "node/vmid". */
+export function selection(): string[] {
+  return [...picked];
+}
+
+export function clearSelection(): void {
+  picked.clear();
+  show();
+}
+
+export function startPick(): void {
+  onShown(show);
+  document.addEventListener("click", (event) => {
+    const box = event.target;
+    if (!(box instanceof HTMLInputElement) || box.type !== "checkbox") return;
+    if (box.name === "ref") pick(box, event.shiftKey);
+    else if (box.id === "pick-all" && box.checked) void pickAll();
+    else if (box.id === "pick-all") clearSelection();
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target instanceof Element && event.target.closest("[data-clear-selection]")) clearSelection();
+  });
+  document.addEventListener("keydown", (event) => {
+    const elsewhere = event.target instanceof Element && event.target.closest("#search, dialog, [popover], details");
+    if (event.key === "Escape" && !elsewhere) clearSelection();
+  });
+  // Checkboxes that the browser has kept ticked from before.
+  show();
+}
+
+/** Selects a row, or with shift all from the one that was chosen before. */
+function pick(box: HTMLInputElement, range: boolean): void {
+  const all = boxes();
+  const from = range ? all.findIndex((other) => other.value === anchor) : -1;
+  const to = all.indexOf(box);
+  const chosen = from < 0 ? [box] : all.slice(Math.min(from, to), Math.max(from, to) + 1);
+  for (const { value } of chosen) {
+    if (box.checked) picked.add(value);
+    else picked.delete(value);
+  }
+  anchor = box.value;
+  show();
+}
+
+/** Selects all that match the filters, in sight or not. */
+async function pickAll(): Promise<void> {
+  const query = new URLSearchParams(search());
+  query.delete("kind"); // virtual machines can't be selected
+  query.set("limit", String(most));
+  try {
+    const response = await fetch(`${sitePath("/api/containers")}?${query}`, { cache: "no-store" });
+    if (!answered(response) || !response.ok) return;
+    const { items, matched } = (await response.json()) as { items: { nodeId: string; vmid: number }[]; matched: number };
+    for (const { nodeId, vmid } of items) picked.add(`${nodeId}/${vmid}`);
+    if (matched > items.length) say(`The first ${items.length} of ${matched} are selected: no more can be changed in one go.`);
+  } finally {
+    show();
+  }
+}
+
+function show(): void {
+  for (const box of boxes()) box.checked = picked.has(box.value);
+  const all = document.querySelector<HTMLInputElement>("#pick-all");
+  if (all) {
+    const some = picked.size < Number(containers()?.dataset.matches ?? 0);
+    all.checked = picked.size > 0 && !some;
+    all.indeterminate = picked.size > 0 && some;
+  }
+  const bar = document.getElementById("bulk");
+  bar?.classList.toggle("bulk-on", picked.size > 0);
+  const line = bar?.querySelector("[data-count]");
+  const text = `${picked.size.toLocaleString("en")} selected`;
+  if (line && line.textContent !== text) line.textContent = text;
+}
