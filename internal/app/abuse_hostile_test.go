@@ -301,7 +301,7 @@ func TestAbuseHostileHosts(t *testing.T) {
 			if signIn != http.StatusOK || page != http.StatusOK {
 				t.Errorf("sign-in %d, page %d", signIn, page)
 			}
-			if !strings.Contains(text, "notice-warn") || strings.Contains(text, "</tr>") && !strings.Contains(text, "Last known") {
+			if !strings.Contains(text, `role="alert"`) || strings.Contains(text, "</tr>") && !strings.Contains(text, "data-stale") {
 				t.Errorf("the page does not say that something is wrong: %.2000s", text)
 			}
 			if list != http.StatusBadGateway && list != http.StatusInternalServerError {
