@@ -51,6 +51,17 @@ const (
 
 	TokenCreate Action = "token_create"
 	TokenRevoke Action = "token_revoke"
+	// What is done to a container; the detail names the task.
+	ContainerStart    Action = "container_start"
+	ContainerShutdown Action = "container_shutdown"
+	ContainerStop     Action = "container_stop"
+	ContainerReboot   Action = "container_reboot"
+	ContainerSuspend  Action = "container_suspend"
+	ContainerResume   Action = "container_resume"
+	ContainerTag      Action = "container_tag"
+	ContainerDelete   Action = "container_delete"
+	// TaskStop is the end of a running task before its time.
+	TaskStop Action = "task_stop"
 )
 
 var categories = map[Action]Category{
@@ -59,6 +70,9 @@ var categories = map[Action]Category{
 	InstallationClaim: CategoryHost, HostAdd: CategoryHost, HostRepin: CategoryHost, HostCertificate: CategoryHost, HostRemove: CategoryHost,
 	KeyRotate: CategoryKey, KeyRetire: CategoryKey,
 	TokenCreate: CategoryPrivate, TokenRevoke: CategoryPrivate,
+	ContainerStart: CategoryPrivate, ContainerShutdown: CategoryPrivate, ContainerStop: CategoryPrivate, ContainerReboot: CategoryPrivate,
+	ContainerSuspend: CategoryPrivate, ContainerResume: CategoryPrivate, ContainerTag: CategoryPrivate, ContainerDelete: CategoryPrivate,
+	TaskStop: CategoryPrivate,
 }
 
 // Actions lists all actions, in the order in which they are offered to people.
@@ -67,6 +81,7 @@ var Actions = []Action{
 	InstallationClaim, HostAdd, HostRepin, HostCertificate, HostRemove,
 	KeyRotate, KeyRetire,
 	TokenCreate, TokenRevoke,
+	ContainerStart, ContainerShutdown, ContainerStop, ContainerReboot, ContainerSuspend, ContainerResume, ContainerTag, ContainerDelete, TaskStop,
 }
 
 // Category is the category of an action; an action that was given none is its user's alone.

@@ -54,6 +54,24 @@ type Audit struct {
 	Attempts            int64
 }
 
+type BulkRun struct {
+	ID           string
+	DatacenterID string
+	UserID       string
+	Action       string
+	CreatedAt    int64
+	DrivenUntil  int64
+}
+
+type ContainerLock struct {
+	ClusterID    string
+	Vmid         int64
+	DatacenterID string
+	UserID       string
+	OperationID  string
+	LeaseUntil   int64
+}
+
 type Datacenter struct {
 	ID        string
 	CreatedAt int64
@@ -121,6 +139,27 @@ type Node struct {
 	Secret         []byte
 	TokenExpiresAt int64
 	CreatedAt      int64
+}
+
+type Operation struct {
+	ID           string
+	DatacenterID string
+	UserID       string
+	NodeID       string
+	ClusterID    string
+	Member       string
+	Vmid         int64
+	Name         string
+	Action       string
+	BulkID       sql.NullString
+	Place        int64
+	State        string
+	Upid         string
+	AfterUpid    string
+	Error        string
+	CreatedAt    int64
+	EndedAt      sql.NullInt64
+	Seen         bool
 }
 
 type Session struct {

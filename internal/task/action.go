@@ -1,0 +1,67 @@
+package task
+
+import (
+	"slices"
+
+	"berth/internal/audit"
+	"berth/internal/pve"
+)
+
+// Action is what can be done to a container.
+type Action string
+
+// The actions. Suspend and Resume need working checkpoints, which most hosts don't have: experimental in Proxmox VE itself.
+const (
+	Start    Action = "start"
+	Shutdown Action = "shutdown"
+	Stop     Action = "stop"
+	Reboot   Action = "reboot"
+	Suspend  Action = "suspend"
+	Resume   Action = "resume"
+	Delete   Action = "delete"
+)
+
+// Actions lists all actions, in the order in which they are offered to people.
+var Actions = []Action{Start, Shutdown, Reboot, Stop, Suspend, Resume, Delete}
+
+// traits are what is known of an action.
+type traits struct {
+	// doing is what a container in it is called: "a shutdown is under way".
+	doing string
+	// privilege must be held on the container's path.
+	privilege string
+	// running tells whether the container has to run for it, or has to be stopped.
+	running bool
+	// types are those of the tasks that Proxmox VE makes of it; the second is that of a container under high availability.
+	types []string
+	audit audit.Action
+}
+
+const (
+	powerPrivilege  = "VM.PowerMgmt"
+	deletePrivilege = "VM.Allocate"
+)
+
+var known = map[Action]traits{
+	Start:    {"a start", powerPrivilege, false, []string{"vzstart", "hastart"}, audit.ContainerStart},
+	Shutdown: {"a shutdown", powerPrivilege, true, []string{"vzshutdown", "hastop"}, audit.ContainerShutdown},
+	Stop:     {"a stop", powerPrivilege, true, []string{"vzstop", "hastop"}, audit.ContainerStop},
+	Reboot:   {"a reboot", powerPrivilege, true, []string{"vzreboot"}, audit.ContainerReboot},
+	Suspend:  {"a suspend", powerPrivilege, true, []string{"vzsuspend"}, audit.ContainerSuspend},
+	Resume:   {"a resume", powerPrivilege, false, []string{"vzresume"}, audit.ContainerResume},
+	Delete:   {"a deletion", deletePrivilege, false, []string{"vzdestroy"}, audit.ContainerDelete},
+}
+
+// Experimental tells of an action that Proxmox VE itself calls experimental for containers.
+func (a Action) Experimental() bool { return a == Suspend || a == Resume }
+
+// waits tells whether the action takes a timeout.
+func (a Action) waits() bool { return a == Shutdown || a == Reboot }
+
+// becomes tells whether a task can be what Proxmox VE made of the action.
+func (a Action) becomes(u pve.UPID) bool { return slices.Contains(known[a].types, u.Type) }
+
+// blocks tells whether a running task keeps its container from being changed: all but an open console.
+func blocks(t pve.Task) bool {
+	return t.Running && !slices.Contains([]string{"vncproxy", "vncshell", "termproxy", "spiceproxy"}, t.UPID.Type)
+}

@@ -1,0 +1,96 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"path"
+	"strconv"
+
+	"berth/internal/container"
+	"berth/internal/fault"
+	"berth/internal/pve"
+	"berth/internal/session"
+)
+
+// Allowed tells for each action on a container why the caller can't take it just now, in words; "" where they can. It tells
+// what is known: while a host's permissions can't be read nothing is refused for them, and Proxmox VE decides.
+func (s *Service) Allowed(ctx context.Context, caller session.Caller, c *container.Container) (map[Action]string, error) {
+	rights, err := s.rights(ctx, caller, c)
+	if err != nil {
+		return nil, err
+	}
+	why := make(map[Action]string, len(Actions))
+	for _, action := range Actions {
+		if err := judge(action, c, rights); err != nil {
+			why[action] = words(err)
+		} else {
+			why[action] = ""
+		}
+	}
+	return why, nil
+}
+
+// refuse is the refusal of one action; nil if there is none.
+func (s *Service) refuse(ctx context.Context, caller session.Caller, c *container.Container, action Action) error {
+	rights, err := s.rights(ctx, caller, c)
+	if err != nil {
+		return err
+	}
+	return judge(action, c, rights)
+}
+
+// rights are the caller's permissions where a container is; nil while they can't be read.
+func (s *Service) rights(ctx context.Context, caller session.Caller, c *container.Container) (pve.Permissions, error) {
+	rights, err := s.Nodes.Rights(ctx, caller, doorOf(c))
+	var refused *pve.Error
+	if errors.As(err, &refused) {
+		return nil, nil
+	}
+	return rights, err
+}
+
+func judge(action Action, c *container.Container, rights pve.Permissions) error {
+	at := "/vms/" + strconv.Itoa(c.VMID)
+	if privilege := known[action].privilege; rights != nil && !holds(rights, at, privilege) {
+		return &fault.Error{
+			Kind: fault.Forbidden, Code: "privilege_missing", Message: "Your account lacks the privilege " + privilege + " on " + at + ".",
+			Details: map[string]any{"privilege": privilege, "path": at},
+		}
+	}
+	return fits(action, c.Status, c.Lock, c.Template)
+}
+
+// holds tells whether a privilege is held at a path. Where Proxmox VE lists the path it has worked that out; else what holds is
+// what the nearest path above passes on.
+func holds(rights pve.Permissions, at, privilege string) bool {
+	if _, listed := rights[at]; listed {
+		return rights.Has(at, privilege)
+	}
+	for at != "/" {
+		at = path.Dir(at)
+		if _, listed := rights[at]; listed {
+			return rights[at][privilege] // true if it propagates
+		}
+	}
+	return false
+}
+
+// fits refuses an action that does not fit how a container is.
+func fits(action Action, status, lock string, template bool) error {
+	refuse := func(code, why string) error { return &fault.Error{Kind: fault.Conflict, Code: code, Message: why} }
+	switch {
+	case lock != "":
+		return refuse("container_locked", "Proxmox VE has locked this container: "+lock+".")
+	case template && action != Delete:
+		return refuse("container_template", "This is a template, which can't be run.")
+	case status != "running" && status != "stopped":
+		return refuse("wrong_state", "Its state is not known just now.")
+	case known[action].running && status != "running":
+		return refuse("wrong_state", "It is not running.")
+	case !known[action].running && status == "running" && action == Delete:
+		return refuse("wrong_state", "It is running. Stop it first.")
+	case !known[action].running && status == "running":
+		return refuse("wrong_state", "It is running already.")
+	}
+	return nil
+}

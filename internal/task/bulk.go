@@ -1,0 +1,286 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"berth/internal/container"
+	"berth/internal/fault"
+	"berth/internal/session"
+)
+
+const (
+	// maxBulk bounds how many containers one run changes.
+	maxBulk = 1000
+	// perMember is how many containers of one cluster member a run changes at a time.
+	perMember = 4
+	// maxRuns bounds the runs that one identity has under way.
+	maxRuns = 3
+)
+
+// BulkActions are the actions that can be taken on many containers in one go: none that destroys anything.
+var BulkActions = []Action{Start, Shutdown, Reboot, Stop}
+
+// Ref names a container.
+type Ref struct {
+	NodeID string `json:"nodeId"`
+	VMID   int    `json:"vmid"`
+}
+
+// BulkInput says what to do to which containers.
+type BulkInput struct {
+	Action Action `json:"action" doc:"start, shutdown, stop or reboot" example:"start"`
+	Items  []Ref  `json:"items,omitempty" doc:"the containers, at most 1000"`
+	// Query stands for all that match it, in place of Items.
+	Query   *container.Query `json:"query,omitempty" doc:"in place of items: all containers that match it"`
+	Timeout Seconds          `json:"timeout,omitempty" doc:"how many seconds a shutdown or reboot waits, at most 3600; 60 if absent"`
+}
+
+// Run is a bulk run: one action on many containers.
+type Run struct {
+	ID      string    `json:"id"`
+	Action  Action    `json:"action"`
+	Created time.Time `json:"createdAt"`
+
+	Owner session.Identity `json:"-"`
+	// Driven is until when a process works on it.
+	Driven time.Time `json:"-"`
+}
+
+// RunStatus is a run with how far it is.
+type RunStatus struct {
+	Run
+	// Counts are how many operations are in which state.
+	Counts     map[State]int `json:"counts" doc:"how many containers are in which state"`
+	Ended      bool          `json:"ended"`
+	Operations []Operation   `json:"operations"`
+}
+
+// RunChoice names a run.
+type RunChoice struct {
+	ID string `json:"-" path:"id" doc:"of the run"`
+}
+
+// Validate reports every field that can't be right.
+func (in BulkInput) Validate() error {
+	fields := ChangeOptions{Timeout: in.Timeout}.problems(in.Action)
+	if !slices.Contains(BulkActions, in.Action) {
+		fields["action"] = "The action must be one of start, shutdown, reboot, stop"
+	}
+	switch {
+	case len(in.Items) > maxBulk:
+		fields["items"] = fmt.Sprintf("At most %d containers can be changed in one go", maxBulk)
+	case len(in.Items) > 0 && in.Query != nil:
+		fields["query"] = "Give items or a query, not both"
+	case len(in.Items) == 0 && in.Query == nil:
+		fields["items"] = "Choose at least one container"
+	}
+	if in.Query != nil {
+		if err := in.Query.Validate(); err != nil {
+			fields["query"] = "This query can't be read"
+		}
+	}
+	return fault.InvalidInput(fields)
+}
+
+// Bulk is the authenticated action that changes many containers. It returns as soon as the run is stored, and the run goes on
+// as long as the caller's session lives.
+func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput) (RunStatus, error) {
+	s.Attend(ctx, caller)
+	if err := in.Validate(); err != nil {
+		return RunStatus{}, err
+	}
+	switch n, err := s.Store.UnfinishedRuns(ctx, caller.Identity); {
+	case err != nil:
+		return RunStatus{}, fault.StoreDown(err)
+	case n >= maxRuns:
+		return RunStatus{}, &fault.Error{
+			Kind: fault.Throttled, Code: "too_many_operations", RetryAfter: 10 * time.Second,
+			Message: fmt.Sprintf("You have %d runs under way. Wait until one has ended, or cancel one.", n),
+		}
+	}
+	items, err := s.chosen(ctx, caller, in)
+	if err != nil {
+		return RunStatus{}, err
+	}
+	now := s.Now().UTC().Truncate(time.Millisecond)
+	run := Run{ID: newID(), Action: in.Action, Created: now, Driven: now.Add(lease), Owner: caller.Identity}
+	ops := make([]Operation, 0, len(items))
+	for _, item := range items {
+		ops = append(ops, s.waiting(ctx, caller, run, item))
+	}
+	s.mu.Lock()
+	s.driven[run.ID] = true
+	s.mu.Unlock()
+	if err := s.Store.CreateRun(ctx, run, ops); err != nil {
+		s.undriven(run.ID)
+		return RunStatus{}, fault.StoreDown(err)
+	}
+	s.background(ctx, func(ctx context.Context) {
+		defer s.undriven(run.ID)
+		s.drive(ctx, caller, run, ops, ChangeOptions{Timeout: in.Timeout})
+	})
+	return status(run, ops), nil
+}
+
+// chosen are the containers that an input means, each once.
+func (s *Service) chosen(ctx context.Context, caller session.Caller, in BulkInput) ([]Ref, error) {
+	items := in.Items
+	if in.Query != nil {
+		list, err := s.Containers.List(ctx, caller, *in.Query)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range list.Items {
+			if !c.Template {
+				items = append(items, Ref{NodeID: c.NodeID, VMID: c.VMID})
+			}
+		}
+		switch {
+		case len(items) == 0:
+			return nil, fault.InvalidInput(map[string]string{"query": "No container matches"})
+		case len(items) > maxBulk:
+			return nil, fault.InvalidInput(map[string]string{
+				"query": fmt.Sprintf("%d containers match, and at most %d can be changed in one go", len(items), maxBulk),
+			})
+		}
+	}
+	seen := make(map[Ref]bool, len(items))
+	return slices.DeleteFunc(slices.Clone(items), func(r Ref) bool {
+		again := seen[r]
+		seen[r] = true
+		return again
+	}), nil
+}
+
+// waiting is the operation of a run on one container; one that has failed already if there is no such container.
+func (s *Service) waiting(ctx context.Context, caller session.Caller, run Run, item Ref) Operation {
+	op := Operation{
+		ID: newID(), NodeID: item.NodeID, VMID: item.VMID, Action: run.Action, State: Waiting, BulkID: run.ID, Created: run.Created, Owner: run.Owner,
+	}
+	found, err := s.Containers.Find(ctx, caller, item.NodeID, item.VMID)
+	if err != nil {
+		op.State, op.Error, op.End = Failed, words(err), run.Created
+		return op
+	}
+	op.Node, op.Name = found.Node, found.Name
+	return op
+}
+
+func (s *Service) undriven(run string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.driven, run)
+}
+
+// drive works on a run until all its operations have ended: at most perMember at a time of each cluster member.
+func (s *Service) drive(ctx context.Context, caller session.Caller, run Run, ops []Operation, o ChangeOptions) {
+	lanes := map[Ref][]Operation{} // a lane is a node with a member's number
+	members := map[string]int{}
+	for _, op := range ops {
+		if op.State != Waiting {
+			continue
+		}
+		at, ok := members[op.Node]
+		if !ok {
+			at = len(members)
+			members[op.Node] = at
+		}
+		lane := Ref{NodeID: op.NodeID, VMID: at}
+		lanes[lane] = append(lanes[lane], op)
+	}
+	driving, done := context.WithCancel(ctx)
+	defer done()
+	go func() {
+		for s.Pause(driving, renewAfter) == nil {
+			if err := s.Store.DriveRun(driving, run.ID, s.Now().Add(lease)); err != nil && driving.Err() == nil {
+				s.Log.ErrorContext(ctx, "run not renewed", "run", run.ID, "cause", err)
+			}
+		}
+	}()
+	var workers sync.WaitGroup
+	for _, lane := range lanes {
+		queue := make(chan Operation, len(lane))
+		for _, op := range lane {
+			queue <- op
+		}
+		close(queue)
+		for range min(perMember, len(lane)) {
+			workers.Go(func() {
+				for op := range queue {
+					if ctx.Err() != nil {
+						return
+					}
+					s.takeTurn(ctx, caller, run, op, o)
+				}
+			})
+		}
+	}
+	workers.Wait()
+}
+
+// takeTurn carries out one operation of a run, to its end.
+func (s *Service) takeTurn(ctx context.Context, caller session.Caller, run Run, op Operation, o ChangeOptions) {
+	if !s.claim(op.ID) {
+		return
+	}
+	defer s.release(op.ID)
+	c, err := s.plan(ctx, caller, op.NodeID, op.VMID, op.Action, o)
+	if err == nil {
+		c.op.ID, c.op.BulkID, c.op.Created = op.ID, op.BulkID, op.Created
+		sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendingTime)
+		op, err = s.send(sending, caller, c)
+		cancel()
+	}
+	switch {
+	case errors.Is(err, ErrNone):
+		return // it was canceled
+	case err != nil && fault.KindOf(err) == fault.Unauthenticated:
+		if _, err := s.Store.CancelWaiting(context.WithoutCancel(ctx), run.Owner, run.ID, "You were signed out before its turn", s.Now()); err != nil {
+			s.Log.ErrorContext(ctx, "run not canceled", "run", run.ID, "cause", err)
+		}
+		return
+	case err != nil:
+		// A refusal before anything was sent has no lock to give back, and is no matter for the audit trail.
+		if _, err := s.Store.EndOperation(context.WithoutCancel(ctx), op.ID, Ending{State: Failed, Error: words(err), At: s.Now()}); err != nil {
+			s.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "cause", err)
+		}
+		return
+	case !op.State.Ended():
+		s.pursue(ctx, caller, op)
+	}
+}
+
+// BulkStatus is the authenticated action that shows how far a run of the caller's is.
+func (s *Service) BulkStatus(ctx context.Context, caller session.Caller, in RunChoice) (RunStatus, error) {
+	s.Attend(ctx, caller)
+	run, ops, err := s.Store.Run(ctx, caller.Identity, in.ID)
+	if errors.Is(err, ErrNone) {
+		return RunStatus{}, fault.NoSuch("run")
+	}
+	if err != nil {
+		return RunStatus{}, fault.StoreDown(err)
+	}
+	return status(run, ops), nil
+}
+
+// CancelBulk is the authenticated action that cancels what of a run has not begun.
+func (s *Service) CancelBulk(ctx context.Context, caller session.Caller, in RunChoice) (RunStatus, error) {
+	if _, err := s.Store.CancelWaiting(ctx, caller.Identity, in.ID, "Canceled before its turn", s.Now()); err != nil {
+		return RunStatus{}, fault.StoreDown(err)
+	}
+	return s.BulkStatus(ctx, caller, in)
+}
+
+func status(run Run, ops []Operation) RunStatus {
+	st := RunStatus{Run: run, Counts: map[State]int{}, Ended: true, Operations: ops}
+	for _, op := range ops {
+		st.Counts[op.State]++
+		st.Ended = st.Ended && op.State.Ended()
+	}
+	return st
+}

@@ -1,0 +1,248 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/internal/audit"
+	"berth/internal/fault"
+	"berth/internal/pve"
+	"berth/internal/session"
+)
+
+const (
+	// pollEvery is how often a task is looked at, and pollLater how often one that has been running for longer than
+	// pollSoon.
+	pollEvery = time.Second
+	pollSoon  = time.Minute
+	pollLater = 5 * time.Second
+	// maxFollow is how long a task is followed.
+	maxFollow = 24 * time.Hour
+	// searchBriefly is how often a lost task is looked for while somebody waits for it, and searchLong how often after that
+	// as long as the host does not answer.
+	searchBriefly = 8
+	searchLong    = 300
+	// refreshTime bounds the look at a container after its task.
+	refreshTime = 5 * time.Second
+	// logTail is how many lines of a failed task's log are read.
+	logTail = 20
+	maxLine = 400
+)
+
+// pursue sees an operation in state Sending or Running to its end, as long as the caller's session lives.
+func (s *Service) pursue(ctx context.Context, caller session.Caller, op Operation) {
+	door := op.NodeID
+	if found, err := s.Containers.Find(ctx, caller, op.NodeID, op.VMID); err == nil {
+		door = doorOf(found)
+	}
+	if op.UPID.IsZero() {
+		var err error
+		if op, err = s.search(ctx, caller, op, door, searchLong); err != nil || op.State != Running {
+			return
+		}
+	}
+	s.follow(ctx, caller, op, door)
+}
+
+// search looks for the task that a change became whose answer was lost. When the host says that there is none the operation is
+// Unknown: it may still be on its way. As long as the host does not answer it stays in state Sending.
+func (s *Service) search(ctx context.Context, caller session.Caller, op Operation, door string, tries int) (Operation, error) {
+	looked := 0
+	for range tries {
+		if s.Pause(ctx, pollEvery) != nil {
+			return op, nil
+		}
+		upid, err := s.find(ctx, caller, op, door)
+		switch {
+		case err == nil && !upid.IsZero():
+			return s.accept(ctx, op, upid)
+		case err == nil:
+			looked++
+		case sessionOver(err):
+			return op, nil
+		}
+		if looked == searchBriefly-1 {
+			break
+		}
+	}
+	if looked == 0 && tries == searchBriefly {
+		return op, nil
+	}
+	why := "The connection broke, and Proxmox VE shows no task for this. Most likely it was not begun. Look at the container before you try again"
+	if looked == 0 {
+		why = "The connection broke, and the host has not answered since. Look at the container before you try again"
+	}
+	op.State, op.Error, op.End = Unknown, why, s.Now()
+	s.conclude(ctx, op, Ending{State: Unknown, Error: why})
+	return op, nil
+}
+
+// find looks for the task once. The zero UPID says that there is none.
+func (s *Service) find(ctx context.Context, caller session.Caller, op Operation, door string) (found pve.UPID, err error) {
+	err = s.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
+		tasks, _, err := host.Tasks(ctx, with, op.Node, pve.TaskFilter{VMID: op.VMID, Source: pve.AllTasks, Limit: 50})
+		if err != nil {
+			return err
+		}
+		who := userOf(with)
+		// The host's own clock told when the newest task before it began, so nothing depends on ours.
+		for _, t := range tasks {
+			u := t.UPID
+			if op.Action.becomes(u) && u.User == who && u != op.After && !u.Start.Before(op.After.Start) {
+				found = u
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+// userOf is who Proxmox VE says began a task that was asked for with credentials.
+func userOf(with pve.Credentials) string {
+	switch c := with.(type) {
+	case pve.Ticket:
+		return c.UserID
+	case pve.Token:
+		return c.ID
+	}
+	return ""
+}
+
+// sessionOver tells that nothing can be asked any more with what the caller has.
+func sessionOver(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.Unauthenticated, fault.NotFound, fault.Forbidden:
+		return true
+	}
+	return errors.Is(err, session.ErrNone)
+}
+
+// follow looks at a task until it ends. The lock is renewed by what the host says and by nothing else.
+func (s *Service) follow(ctx context.Context, caller session.Caller, op Operation, door string) {
+	begun := s.Now()
+	var held time.Time
+	for {
+		wait, now := pollEvery, s.Now()
+		if now.Sub(begun) > pollSoon {
+			wait = pollLater
+		}
+		if s.Pause(ctx, wait) != nil {
+			return
+		}
+		if now.Sub(begun) > maxFollow {
+			s.conclude(ctx, op, Ending{State: Unknown, Error: "Its task was still running after a day, and is not followed any more"})
+			return
+		}
+		var t pve.Task
+		err := s.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
+			t, err = host.TaskStatus(ctx, with, op.UPID)
+			return err
+		})
+		switch {
+		case pve.IsKind(err, pve.KindNotFound):
+			s.finish(ctx, caller, op, Ending{State: Unknown, Error: "Proxmox VE does not know its task any more"})
+			return
+		case sessionOver(err):
+			return
+		case err != nil:
+			if found, err := s.Containers.Find(ctx, caller, op.NodeID, op.VMID); err == nil {
+				door = doorOf(found) // another node of the same cluster may have taken over
+			}
+		case t.Running:
+			if now = s.Now(); now.Sub(held) >= renewAfter {
+				if ok, err := s.Store.Hold(ctx, op, now, now.Add(lease)); err == nil && ok {
+					held = now
+				}
+			}
+		case t.OK():
+			s.finish(ctx, caller, op, Ending{State: Done})
+			return
+		default:
+			s.finish(ctx, caller, op, Ending{State: Failed, Error: s.lastError(ctx, caller, t, door)})
+			return
+		}
+	}
+}
+
+// lastError is what a failed task says of itself: the last error line of its log.
+func (s *Service) lastError(ctx context.Context, caller session.Caller, t pve.Task, door string) string {
+	var lines []pve.LogLine
+	err := s.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
+		_, total, err := host.TaskLog(ctx, with, t.UPID, 0, 1)
+		if err != nil {
+			return err
+		}
+		lines, _, err = host.TaskLog(ctx, with, t.UPID, max(0, total-logTail), logTail)
+		return err
+	})
+	if err != nil {
+		s.Log.WarnContext(ctx, "log of a failed task not read", "upid", t.UPID.String(), "cause", err)
+	}
+	if line := errorLine(lines); line != "" {
+		return line
+	}
+	if t.ExitStatus != "" {
+		return shortened(t.ExitStatus)
+	}
+	return "Its task failed and left no word about it"
+}
+
+// errorLine finds what went wrong in the end of a log: what follows TASK ERROR, else the last line that says anything.
+func errorLine(lines []pve.LogLine) string {
+	last := ""
+	for _, line := range slices.Backward(lines) {
+		text := strings.TrimSpace(line.Text)
+		if why, ok := strings.CutPrefix(text, "TASK ERROR:"); ok && strings.TrimSpace(why) != "" {
+			return shortened(strings.TrimSpace(why))
+		}
+		if last == "" && text != "TASK ERROR:" {
+			last = text
+		}
+	}
+	return shortened(last)
+}
+
+func shortened(line string) string {
+	if len(line) <= maxLine {
+		return line
+	}
+	return strings.ToValidUTF8(line[:maxLine], "") + "…"
+}
+
+// finish ends an operation whose task has ended: the container is read at once, so that whoever sees the end sees its result.
+func (s *Service) finish(ctx context.Context, caller session.Caller, op Operation, e Ending) {
+	reading, cancel := context.WithTimeout(ctx, refreshTime)
+	s.Containers.Refresh(reading, caller, op.NodeID, op.VMID)
+	cancel()
+	s.conclude(ctx, op, e)
+}
+
+// conclude stores the end of an operation, which gives its lock back, and puts it into the audit trail.
+func (s *Service) conclude(ctx context.Context, op Operation, e Ending) {
+	ctx = context.WithoutCancel(ctx)
+	e.At = s.Now().UTC()
+	first, err := s.Store.EndOperation(ctx, op.ID, e)
+	if err != nil {
+		s.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "state", string(e.State), "cause", err)
+		return
+	}
+	if !first {
+		return
+	}
+	entry := audit.Entry{
+		Identity: op.Owner, Action: known[op.Action].audit, Target: Target(op.Node, op.VMID, op.Name), Result: audit.OK, Detail: op.UPID.String(),
+	}
+	switch {
+	case e.State == Failed && op.UPID.IsZero():
+		entry.Result = audit.Refused
+	case e.State == Failed:
+		entry.Result = audit.Failed
+	case e.State == Unknown:
+		entry.Result = audit.Failed
+		entry.Detail = strings.TrimSpace("how it ended is not known " + op.UPID.String())
+	}
+	s.Audit.Record(ctx, entry)
+}

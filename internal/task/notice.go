@@ -1,0 +1,71 @@
+package task
+
+import (
+	"context"
+
+	"berth/internal/fault"
+	"berth/internal/session"
+)
+
+// maxNotices bounds how many notices are shown at a time.
+const maxNotices = 20
+
+// Notices are what the caller should know of their own operations.
+type Notices struct {
+	Items []Notice `json:"items" doc:"the newest 20"`
+}
+
+// Notice is an operation that failed, or of which it is not known how it ended, until its owner has seen it.
+type Notice struct {
+	Operation
+	// Offer is what could be done next: a stop after a shutdown that took too long.
+	Offer Action `json:"offer,omitempty" doc:"an action that may help: stop after a shutdown that failed"`
+}
+
+// NoticesQuery asks for all notices.
+type NoticesQuery struct{}
+
+// Notices is the authenticated action that lists the caller's notices, newest first.
+func (s *Service) Notices(ctx context.Context, caller session.Caller, _ NoticesQuery) (Notices, error) {
+	s.Attend(ctx, caller)
+	unseen, err := s.Store.Unseen(ctx, caller.Identity, maxNotices)
+	if err != nil {
+		return Notices{}, fault.StoreDown(err)
+	}
+	list := Notices{Items: make([]Notice, 0, len(unseen))}
+	for _, op := range unseen {
+		list.Items = append(list.Items, Notice{Operation: op, Offer: op.Offer()})
+	}
+	return list, nil
+}
+
+// Offer is what may help after an operation has failed: a stop after a shutdown. It is empty otherwise.
+func (op Operation) Offer() Action {
+	if op.Action == Shutdown && op.State == Failed && !op.UPID.IsZero() {
+		return Stop
+	}
+	return ""
+}
+
+// NoticeChoice names a notice.
+type NoticeChoice struct {
+	ID string `json:"-" path:"id" doc:"of the operation, or all"`
+}
+
+// Seen tells how many notices were marked.
+type Seen struct {
+	Seen int64 `json:"seen"`
+}
+
+// MarkSeen is the authenticated action that takes one notice away, or all.
+func (s *Service) MarkSeen(ctx context.Context, caller session.Caller, in NoticeChoice) (Seen, error) {
+	id := in.ID
+	if id == "all" {
+		id = ""
+	}
+	n, err := s.Store.MarkSeen(ctx, caller.Identity, id)
+	if err != nil {
+		return Seen{}, fault.StoreDown(err)
+	}
+	return Seen{Seen: n}, nil
+}
