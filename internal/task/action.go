@@ -18,11 +18,12 @@ const (
 	Reboot   Action = "reboot"
 	Suspend  Action = "suspend"
 	Resume   Action = "resume"
+	Tag      Action = "tag"
 	Delete   Action = "delete"
 )
 
 // Actions lists all actions, in the order in which they are offered to people.
-var Actions = []Action{Start, Shutdown, Reboot, Stop, Suspend, Resume, Delete}
+var Actions = []Action{Start, Shutdown, Reboot, Stop, Suspend, Resume, Tag, Delete}
 
 // traits are what is known of an action.
 type traits struct {
@@ -30,8 +31,8 @@ type traits struct {
 	doing string
 	// privilege must be held on the container's path.
 	privilege string
-	// running tells whether the container has to run for it, or has to be stopped.
-	running bool
+	// status is how the container has to be for it; empty for any.
+	status string
 	// types are those of the tasks that Proxmox VE makes of it; the second is that of a container under high availability.
 	types []string
 	audit audit.Action
@@ -40,16 +41,25 @@ type traits struct {
 const (
 	powerPrivilege  = "VM.PowerMgmt"
 	deletePrivilege = "VM.Allocate"
+	tagPrivilege    = "VM.Config.Options"
+)
+
+// What a container is, as Proxmox VE says it.
+const (
+	running = "running"
+	stopped = "stopped"
 )
 
 var known = map[Action]traits{
-	Start:    {"a start", powerPrivilege, false, []string{"vzstart", "hastart"}, audit.ContainerStart},
-	Shutdown: {"a shutdown", powerPrivilege, true, []string{"vzshutdown", "hastop"}, audit.ContainerShutdown},
-	Stop:     {"a stop", powerPrivilege, true, []string{"vzstop", "hastop"}, audit.ContainerStop},
-	Reboot:   {"a reboot", powerPrivilege, true, []string{"vzreboot"}, audit.ContainerReboot},
-	Suspend:  {"a suspend", powerPrivilege, true, []string{"vzsuspend"}, audit.ContainerSuspend},
-	Resume:   {"a resume", powerPrivilege, false, []string{"vzresume"}, audit.ContainerResume},
-	Delete:   {"a deletion", deletePrivilege, false, []string{"vzdestroy"}, audit.ContainerDelete},
+	Start:    {"a start", powerPrivilege, stopped, []string{"vzstart", "hastart"}, audit.ContainerStart},
+	Shutdown: {"a shutdown", powerPrivilege, running, []string{"vzshutdown", "hastop"}, audit.ContainerShutdown},
+	Stop:     {"a stop", powerPrivilege, running, []string{"vzstop", "hastop"}, audit.ContainerStop},
+	Reboot:   {"a reboot", powerPrivilege, running, []string{"vzreboot"}, audit.ContainerReboot},
+	Suspend:  {"a suspend", powerPrivilege, running, []string{"vzsuspend"}, audit.ContainerSuspend},
+	Resume:   {"a resume", powerPrivilege, stopped, []string{"vzresume"}, audit.ContainerResume},
+	// Tags are a part of the configuration, which Proxmox VE changes at once and without a task.
+	Tag:    {"a change of tags", tagPrivilege, "", nil, audit.ContainerTag},
+	Delete: {"a deletion", deletePrivilege, stopped, []string{"vzdestroy"}, audit.ContainerDelete},
 }
 
 // Experimental tells of an action that Proxmox VE itself calls experimental for containers.

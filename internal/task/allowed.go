@@ -81,16 +81,18 @@ func fits(action Action, status, lock string, template bool) error {
 	switch {
 	case lock != "":
 		return refuse("container_locked", "Proxmox VE has locked this container: "+lock+".")
+	case action == Tag:
+		return nil
 	case template && action != Delete:
 		return refuse("container_template", "This is a template, which can't be run.")
-	case status != "running" && status != "stopped":
+	case status != running && status != stopped:
 		return refuse("wrong_state", "Its state is not known just now.")
-	case known[action].running && status != "running":
+	case status == known[action].status:
+		return nil
+	case status == stopped:
 		return refuse("wrong_state", "It is not running.")
-	case !known[action].running && status == "running" && action == Delete:
+	case action == Delete:
 		return refuse("wrong_state", "It is running. Stop it first.")
-	case !known[action].running && status == "running":
-		return refuse("wrong_state", "It is running already.")
 	}
-	return nil
+	return refuse("wrong_state", "It is running already.")
 }

@@ -23,7 +23,7 @@ const (
 )
 
 // BulkActions are the actions that can be taken on many containers in one go: none that destroys anything.
-var BulkActions = []Action{Start, Shutdown, Reboot, Stop}
+var BulkActions = []Action{Start, Shutdown, Reboot, Stop, Tag}
 
 // Ref names a container.
 type Ref struct {
@@ -33,11 +33,18 @@ type Ref struct {
 
 // BulkInput says what to do to which containers.
 type BulkInput struct {
-	Action Action `json:"action" doc:"start, shutdown, stop or reboot" example:"start"`
+	Action Action `json:"action" doc:"start, shutdown, stop, reboot or tag" example:"start"`
 	Items  []Ref  `json:"items,omitempty" doc:"the containers, at most 1000"`
 	// Query stands for all that match it, in place of Items.
 	Query   *container.Query `json:"query,omitempty" doc:"in place of items: all containers that match it"`
 	Timeout Seconds          `json:"timeout,omitempty" doc:"how many seconds a shutdown or reboot waits, at most 3600; 60 if absent"`
+	// Tags that all of them get and lose.
+	AddTags    Words `json:"addTags,omitempty" doc:"tag: tags that each container gets beside those it has"`
+	RemoveTags Words `json:"removeTags,omitempty" doc:"tag: tags that each container loses"`
+}
+
+func (in BulkInput) options() ChangeOptions {
+	return ChangeOptions{Timeout: in.Timeout, AddTags: in.AddTags, RemoveTags: in.RemoveTags}
 }
 
 // Run is a bulk run: one action on many containers.
@@ -67,9 +74,9 @@ type RunChoice struct {
 
 // Validate reports every field that can't be right.
 func (in BulkInput) Validate() error {
-	fields := ChangeOptions{Timeout: in.Timeout}.problems(in.Action)
+	fields := in.options().problems(in.Action)
 	if !slices.Contains(BulkActions, in.Action) {
-		fields["action"] = "The action must be one of start, shutdown, reboot, stop"
+		fields["action"] = "The action must be one of start, shutdown, reboot, stop, tag"
 	}
 	switch {
 	case len(in.Items) > maxBulk:
@@ -122,7 +129,7 @@ func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput)
 	}
 	s.background(ctx, func(ctx context.Context) {
 		defer s.undriven(run.ID)
-		s.drive(ctx, caller, run, ops, ChangeOptions{Timeout: in.Timeout})
+		s.drive(ctx, caller, run, ops, in.options())
 	})
 	return status(run, ops), nil
 }
@@ -136,7 +143,7 @@ func (s *Service) chosen(ctx context.Context, caller session.Caller, in BulkInpu
 			return nil, err
 		}
 		for _, c := range list.Items {
-			if !c.Template {
+			if !c.Template || in.Action == Tag {
 				items = append(items, Ref{NodeID: c.NodeID, VMID: c.VMID})
 			}
 		}
@@ -193,15 +200,17 @@ func (s *Service) drive(ctx context.Context, caller session.Caller, run Run, ops
 		lane := Ref{NodeID: op.NodeID, VMID: at}
 		lanes[lane] = append(lanes[lane], op)
 	}
+	var keeper sync.WaitGroup
+	defer keeper.Wait()
 	driving, done := context.WithCancel(ctx)
 	defer done()
-	go func() {
+	keeper.Go(func() {
 		for s.Pause(driving, renewAfter) == nil {
 			if err := s.Store.DriveRun(driving, run.ID, s.Now().Add(lease)); err != nil && driving.Err() == nil {
 				s.Log.ErrorContext(ctx, "run not renewed", "run", run.ID, "cause", err)
 			}
 		}
-	}()
+	})
 	var workers sync.WaitGroup
 	for _, lane := range lanes {
 		queue := make(chan Operation, len(lane))

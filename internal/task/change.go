@@ -54,7 +54,7 @@ func (c *Choice) UnmarshalJSON(raw []byte) error {
 type ChangeInput struct {
 	NodeID string `json:"-" path:"nodeId" doc:"id of the node"`
 	VMID   string `json:"-" path:"vmid" doc:"of the container"`
-	Action string `json:"-" path:"action" doc:"start, shutdown, stop, reboot, suspend, resume or delete"`
+	Action string `json:"-" path:"action" doc:"start, shutdown, stop, reboot, suspend, resume, tag or delete"`
 	ChangeOptions
 }
 
@@ -63,6 +63,9 @@ type ChangeOptions struct {
 	Timeout             Seconds `json:"timeout,omitempty" doc:"how many seconds a shutdown or reboot waits for the container, at most 3600; 60 if absent" example:"60"`
 	Purge               Choice  `json:"purge,omitempty" doc:"a deletion takes the container out of backup jobs, replication, high availability and firewall too"`
 	DestroyUnreferenced Choice  `json:"destroyUnreferenced,omitempty" doc:"a deletion removes disks too that have the container's VMID and are not in its configuration"`
+	Tags                *Words  `json:"tags,omitempty" doc:"tag: the container's tags from now on, a list or a text with one after the other"`
+	AddTags             Words   `json:"addTags,omitempty" doc:"tag: tags that the container gets beside those it has"`
+	RemoveTags          Words   `json:"removeTags,omitempty" doc:"tag: tags that the container loses"`
 	Confirm             string  `json:"confirm,omitempty" doc:"the container's name, which a deletion must give; its VMID if it has no name"`
 }
 
@@ -87,6 +90,7 @@ func (o ChangeOptions) problems(action Action) map[string]string {
 			fields["destroyUnreferenced"] = "Only a deletion takes this option"
 		}
 	}
+	o.tagProblems(action, fields)
 	return fields
 }
 
@@ -201,6 +205,9 @@ func (s *Service) send(ctx context.Context, caller session.Caller, c change) (Op
 		}
 		return op, fault.StoreDown(err)
 	}
+	if op.Action == Tag {
+		return s.tag(ctx, caller, c)
+	}
 	upid, sent, err := s.post(ctx, caller, &c)
 	op = c.op
 	switch {
@@ -211,8 +218,12 @@ func (s *Service) send(ctx context.Context, caller session.Caller, c change) (Op
 		s.conclude(ctx, op, Ending{State: Failed, Error: words(err), Seen: op.BulkID == ""})
 		return op, err
 	}
-	s.Log.WarnContext(ctx, "the answer to a change was lost", "operation", op.ID, "action", string(op.Action), "vmid", op.VMID, "cause", err)
+	s.lost(ctx, op, err)
 	return s.search(ctx, caller, op, c.door, searchBriefly)
+}
+
+func (s *Service) lost(ctx context.Context, op Operation, err error) {
+	s.Log.WarnContext(ctx, "the answer to a change was lost", "operation", op.ID, "action", string(op.Action), "vmid", op.VMID, "cause", err)
 }
 
 func (s *Service) accept(ctx context.Context, op Operation, upid pve.UPID) (Operation, error) {

@@ -20,7 +20,7 @@ func mayHaveArrived(err error) bool {
 	}
 	switch refused.Kind {
 	case pve.KindServer, pve.KindUnauthenticated, pve.KindForbidden, pve.KindInvalidParameters, pve.KindNotFound, pve.KindUnsupported,
-		pve.KindCertificate, pve.KindRefusedAddress:
+		pve.KindChanged, pve.KindCertificate, pve.KindRefusedAddress:
 		return false
 	case pve.KindMemberUnreachable:
 		return refused.Status != 595 // then the host had no connection to the member
@@ -37,6 +37,8 @@ func refusal(err error) error {
 	switch refused.Kind {
 	case pve.KindServer, pve.KindInvalidParameters, pve.KindNotFound, pve.KindUnsupported:
 		return &fault.Error{Kind: fault.Conflict, Code: "refused_by_proxmox", Message: "Proxmox VE refused this: " + refused.Message, Cause: err}
+	case pve.KindChanged:
+		return &fault.Error{Kind: fault.Conflict, Code: "container_changed", Message: "Somebody else has changed this container meanwhile. Look at it again.", Cause: err}
 	case pve.KindForbidden:
 		return &fault.Error{Kind: fault.Forbidden, Code: "forbidden_by_proxmox", Message: "Proxmox VE does not allow this: " + refused.Message, Cause: err}
 	}
