@@ -41,7 +41,7 @@ func (s *Service) refuse(ctx context.Context, caller session.Caller, c *containe
 
 // rights are the caller's permissions where a container is; nil while they can't be read.
 func (s *Service) rights(ctx context.Context, caller session.Caller, c *container.Container) (pve.Permissions, error) {
-	rights, err := s.Nodes.Rights(ctx, caller, doorOf(c))
+	rights, err := s.o.Nodes.Rights(ctx, caller, doorOf(c))
 	var refused *pve.Error
 	if errors.As(err, &refused) {
 		return nil, nil

@@ -37,7 +37,7 @@ type BulkInput struct {
 	Items  []Ref  `json:"items,omitempty" doc:"the containers, at most 1000"`
 	// Query stands for all that match it, in place of Items.
 	Query   *container.Query `json:"query,omitempty" doc:"in place of items: all containers that match it"`
-	Timeout Seconds          `json:"timeout,omitempty" doc:"how many seconds a shutdown or reboot waits, at most 3600; 60 if absent"`
+	Timeout Number           `json:"timeout,omitempty" doc:"how many seconds a shutdown or reboot waits, at most 3600; 60 if absent"`
 	// Tags that all of them get and lose.
 	AddTags    Words `json:"addTags,omitempty" doc:"tag: tags that each container gets beside those it has"`
 	RemoveTags Words `json:"removeTags,omitempty" doc:"tag: tags that each container loses"`
@@ -101,7 +101,7 @@ func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput)
 	if err := in.Validate(); err != nil {
 		return RunStatus{}, err
 	}
-	switch n, err := s.Store.UnfinishedRuns(ctx, caller.Identity); {
+	switch n, err := s.o.Store.UnfinishedRuns(ctx, caller.Identity); {
 	case err != nil:
 		return RunStatus{}, fault.StoreDown(err)
 	case n >= maxRuns:
@@ -114,7 +114,7 @@ func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput)
 	if err != nil {
 		return RunStatus{}, err
 	}
-	now := s.Now().UTC().Truncate(time.Millisecond)
+	now := s.o.Now().UTC().Truncate(time.Millisecond)
 	run := Run{ID: newID(), Action: in.Action, Created: now, Driven: now.Add(lease), Owner: caller.Identity}
 	ops := make([]Operation, 0, len(items))
 	for _, item := range items {
@@ -123,7 +123,7 @@ func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput)
 	s.mu.Lock()
 	s.driven[run.ID] = true
 	s.mu.Unlock()
-	if err := s.Store.CreateRun(ctx, run, ops); err != nil {
+	if err := s.o.Store.CreateRun(ctx, run, ops); err != nil {
 		s.undriven(run.ID)
 		return RunStatus{}, fault.StoreDown(err)
 	}
@@ -138,7 +138,7 @@ func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput)
 func (s *Service) chosen(ctx context.Context, caller session.Caller, in BulkInput) ([]Ref, error) {
 	items := in.Items
 	if in.Query != nil {
-		list, err := s.Containers.List(ctx, caller, *in.Query)
+		list, err := s.o.Containers.List(ctx, caller, *in.Query)
 		if err != nil {
 			return nil, err
 		}
@@ -169,7 +169,7 @@ func (s *Service) waiting(ctx context.Context, caller session.Caller, run Run, i
 	op := Operation{
 		ID: newID(), NodeID: item.NodeID, VMID: item.VMID, Action: run.Action, State: Waiting, BulkID: run.ID, Created: run.Created, Owner: run.Owner,
 	}
-	found, err := s.Containers.Find(ctx, caller, item.NodeID, item.VMID)
+	found, err := s.o.Containers.Find(ctx, caller, item.NodeID, item.VMID)
 	if err != nil {
 		op.State, op.Error, op.End = Failed, words(err), run.Created
 		return op
@@ -205,9 +205,9 @@ func (s *Service) drive(ctx context.Context, caller session.Caller, run Run, ops
 	driving, done := context.WithCancel(ctx)
 	defer done()
 	keeper.Go(func() {
-		for s.Pause(driving, renewAfter) == nil {
-			if err := s.Store.DriveRun(driving, run.ID, s.Now().Add(lease)); err != nil && driving.Err() == nil {
-				s.Log.ErrorContext(ctx, "run not renewed", "run", run.ID, "cause", err)
+		for s.o.Pause(driving, renewAfter) == nil {
+			if err := s.o.Store.DriveRun(driving, run.ID, s.o.Now().Add(lease)); err != nil && driving.Err() == nil {
+				s.o.Log.ErrorContext(ctx, "run not renewed", "run", run.ID, "cause", err)
 			}
 		}
 	})
@@ -249,14 +249,14 @@ func (s *Service) takeTurn(ctx context.Context, caller session.Caller, run Run, 
 	case errors.Is(err, ErrNone):
 		return // it was canceled
 	case err != nil && fault.KindOf(err) == fault.Unauthenticated:
-		if _, err := s.Store.CancelWaiting(context.WithoutCancel(ctx), run.Owner, run.ID, "You were signed out before its turn", s.Now()); err != nil {
-			s.Log.ErrorContext(ctx, "run not canceled", "run", run.ID, "cause", err)
+		if _, err := s.o.Store.CancelWaiting(context.WithoutCancel(ctx), run.Owner, run.ID, "You were signed out before its turn", s.o.Now()); err != nil {
+			s.o.Log.ErrorContext(ctx, "run not canceled", "run", run.ID, "cause", err)
 		}
 		return
 	case err != nil:
 		// A refusal before anything was sent has no lock to give back, and is no matter for the audit trail.
-		if _, err := s.Store.EndOperation(context.WithoutCancel(ctx), op.ID, Ending{State: Failed, Error: words(err), At: s.Now()}); err != nil {
-			s.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "cause", err)
+		if _, err := s.o.Store.EndOperation(context.WithoutCancel(ctx), op.ID, Ending{State: Failed, Error: words(err), At: s.o.Now()}); err != nil {
+			s.o.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "cause", err)
 		}
 		return
 	case !op.State.Ended():
@@ -267,7 +267,7 @@ func (s *Service) takeTurn(ctx context.Context, caller session.Caller, run Run, 
 // BulkStatus is the authenticated action that shows how far a run of the caller's is.
 func (s *Service) BulkStatus(ctx context.Context, caller session.Caller, in RunChoice) (RunStatus, error) {
 	s.Attend(ctx, caller)
-	run, ops, err := s.Store.Run(ctx, caller.Identity, in.ID)
+	run, ops, err := s.o.Store.Run(ctx, caller.Identity, in.ID)
 	if errors.Is(err, ErrNone) {
 		return RunStatus{}, fault.NoSuch("run")
 	}
@@ -279,7 +279,7 @@ func (s *Service) BulkStatus(ctx context.Context, caller session.Caller, in RunC
 
 // CancelBulk is the authenticated action that cancels what of a run has not begun.
 func (s *Service) CancelBulk(ctx context.Context, caller session.Caller, in RunChoice) (RunStatus, error) {
-	if _, err := s.Store.CancelWaiting(ctx, caller.Identity, in.ID, "Canceled before its turn", s.Now()); err != nil {
+	if _, err := s.o.Store.CancelWaiting(ctx, caller.Identity, in.ID, "Canceled before its turn", s.o.Now()); err != nil {
 		return RunStatus{}, fault.StoreDown(err)
 	}
 	return s.BulkStatus(ctx, caller, in)

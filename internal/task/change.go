@@ -21,11 +21,11 @@ const (
 	sendingTime = 50 * time.Second
 )
 
-// Seconds is a number of seconds, which forms send as text.
-type Seconds int
+// Number is a whole number, which forms and queries send as text.
+type Number int
 
 // UnmarshalJSON takes a number or its decimal text; an empty text is 0.
-func (s *Seconds) UnmarshalJSON(raw []byte) error {
+func (s *Number) UnmarshalJSON(raw []byte) error {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
 		if text == "" {
@@ -60,13 +60,13 @@ type ChangeInput struct {
 
 // ChangeOptions refine a change.
 type ChangeOptions struct {
-	Timeout             Seconds `json:"timeout,omitempty" doc:"how many seconds a shutdown or reboot waits for the container, at most 3600; 60 if absent" example:"60"`
-	Purge               Choice  `json:"purge,omitempty" doc:"a deletion takes the container out of backup jobs, replication, high availability and firewall too"`
-	DestroyUnreferenced Choice  `json:"destroyUnreferenced,omitempty" doc:"a deletion removes disks too that have the container's VMID and are not in its configuration"`
-	Tags                *Words  `json:"tags,omitempty" doc:"tag: the container's tags from now on, a list or a text with one after the other"`
-	AddTags             Words   `json:"addTags,omitempty" doc:"tag: tags that the container gets beside those it has"`
-	RemoveTags          Words   `json:"removeTags,omitempty" doc:"tag: tags that the container loses"`
-	Confirm             string  `json:"confirm,omitempty" doc:"the container's name, which a deletion must give; its VMID if it has no name"`
+	Timeout             Number `json:"timeout,omitempty" doc:"how many seconds a shutdown or reboot waits for the container, at most 3600; 60 if absent" example:"60"`
+	Purge               Choice `json:"purge,omitempty" doc:"a deletion takes the container out of backup jobs, replication, high availability and firewall too"`
+	DestroyUnreferenced Choice `json:"destroyUnreferenced,omitempty" doc:"a deletion removes disks too that have the container's VMID and are not in its configuration"`
+	Tags                *Words `json:"tags,omitempty" doc:"tag: the container's tags from now on, a list or a text with one after the other"`
+	AddTags             Words  `json:"addTags,omitempty" doc:"tag: tags that the container gets beside those it has"`
+	RemoveTags          Words  `json:"removeTags,omitempty" doc:"tag: tags that the container loses"`
+	Confirm             string `json:"confirm,omitempty" doc:"the container's name, which a deletion must give; its VMID if it has no name"`
 }
 
 // Validate reports every field that can't be right. An unknown action is no field: there is no such address.
@@ -118,7 +118,7 @@ func (s *Service) Change(ctx context.Context, caller session.Caller, in ChangeIn
 	if err != nil {
 		return Operation{}, err
 	}
-	switch n, err := s.Store.Unfinished(ctx, caller.Identity); {
+	switch n, err := s.o.Store.Unfinished(ctx, caller.Identity); {
 	case err != nil:
 		return Operation{}, fault.StoreDown(err)
 	case n >= maxUnfinished:
@@ -147,11 +147,11 @@ func (s *Service) Change(ctx context.Context, caller session.Caller, in ChangeIn
 
 // plan makes an operation of what a caller asked for, or refuses what can't be right by what is known.
 func (s *Service) plan(ctx context.Context, caller session.Caller, nodeID string, vmid int, action Action, o ChangeOptions) (change, error) {
-	at, err := s.Nodes.Find(ctx, caller, nodeID)
+	found, err := s.o.Containers.Find(ctx, caller, nodeID, vmid)
 	if err != nil {
 		return change{}, err
 	}
-	found, err := s.Containers.Find(ctx, caller, nodeID, vmid)
+	door, err := s.o.Nodes.Find(ctx, caller, doorOf(found))
 	if err != nil {
 		return change{}, err
 	}
@@ -166,9 +166,9 @@ func (s *Service) plan(ctx context.Context, caller session.Caller, nodeID string
 	return change{
 		op: Operation{
 			ID: newID(), NodeID: nodeID, Node: found.Node, VMID: vmid, Name: found.Name, Action: action, State: Sending,
-			Created: s.Now().UTC().Truncate(time.Millisecond), Owner: caller.Identity, Cluster: at.Cluster,
+			Created: s.o.Now().UTC().Truncate(time.Millisecond), Owner: caller.Identity, Cluster: door.Cluster,
 		},
-		door: doorOf(found), options: o,
+		door: door.ID, options: o,
 	}, nil
 }
 
@@ -194,8 +194,8 @@ func confirmed(typed, name string, vmid int) error {
 // ended; the operation returned is in state Running, or Sending or Unknown where the answer was lost.
 func (s *Service) send(ctx context.Context, caller session.Caller, c change) (Operation, error) {
 	op := c.op
-	now := s.Now()
-	if err := s.Store.Begin(ctx, op, now, now.Add(lease)); err != nil {
+	now := s.o.Now()
+	if err := s.o.Store.Begin(ctx, op, now, now.Add(lease)); err != nil {
 		var busy *BusyError
 		switch {
 		case errors.As(err, &busy):
@@ -223,15 +223,15 @@ func (s *Service) send(ctx context.Context, caller session.Caller, c change) (Op
 }
 
 func (s *Service) lost(ctx context.Context, op Operation, err error) {
-	s.Log.WarnContext(ctx, "the answer to a change was lost", "operation", op.ID, "action", string(op.Action), "vmid", op.VMID, "cause", err)
+	s.o.Log.WarnContext(ctx, "the answer to a change was lost", "operation", op.ID, "action", string(op.Action), "vmid", op.VMID, "cause", err)
 }
 
 func (s *Service) accept(ctx context.Context, op Operation, upid pve.UPID) (Operation, error) {
 	op.State, op.UPID = Running, upid
-	err := s.Store.Accept(ctx, op.ID, upid)
+	err := s.o.Store.Accept(ctx, op.ID, upid)
 	if err != nil && !errors.Is(err, ErrNone) {
 		// It runs all the same, and is followed; only a restart would have to look for it again.
-		s.Log.ErrorContext(ctx, "task not stored", "operation", op.ID, "upid", upid.String(), "cause", err)
+		s.o.Log.ErrorContext(ctx, "task not stored", "operation", op.ID, "upid", upid.String(), "cause", err)
 	}
 	return op, nil
 }
@@ -240,7 +240,7 @@ func (s *Service) accept(ctx context.Context, op Operation, upid pve.UPID) (Oper
 // made all the same.
 func (s *Service) post(ctx context.Context, caller session.Caller, c *change) (upid pve.UPID, sent bool, err error) {
 	var lost error
-	err = s.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
+	err = s.o.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
 		if sent {
 			return lost // this is another door, or another try, after an answer that did not come
 		}
@@ -248,8 +248,8 @@ func (s *Service) post(ctx context.Context, caller session.Caller, c *change) (u
 			return err
 		}
 		// Whoever waits for the answer longer than the lock holds would not know that somebody else has begun.
-		now := s.Now()
-		held, err := s.Store.Hold(ctx, c.op, now, now.Add(lease))
+		now := s.o.Now()
+		held, err := s.o.Store.Hold(ctx, c.op, now, now.Add(lease))
 		if err != nil {
 			return fault.StoreDown(err)
 		}
@@ -294,13 +294,13 @@ func (s *Service) look(ctx context.Context, caller session.Caller, host *pve.Hos
 	}
 	for _, t := range tasks {
 		if blocks(t) {
-			return busyTask(t, s.Now())
+			return busyTask(t, s.o.Now())
 		}
 		if t.UPID.Start.After(c.op.After.Start) {
 			c.op.After = t.UPID
 		}
 	}
-	if err := s.Store.NoteAfter(ctx, c.op.ID, c.op.After); err != nil {
+	if err := s.o.Store.NoteAfter(ctx, c.op.ID, c.op.After); err != nil {
 		return fault.StoreDown(err)
 	}
 	return nil

@@ -35,7 +35,7 @@ const (
 // pursue sees an operation in state Sending or Running to its end, as long as the caller's session lives.
 func (s *Service) pursue(ctx context.Context, caller session.Caller, op Operation) {
 	door := op.NodeID
-	if found, err := s.Containers.Find(ctx, caller, op.NodeID, op.VMID); err == nil {
+	if found, err := s.o.Containers.Find(ctx, caller, op.NodeID, op.VMID); err == nil {
 		door = doorOf(found)
 	}
 	if op.UPID.IsZero() {
@@ -52,7 +52,7 @@ func (s *Service) pursue(ctx context.Context, caller session.Caller, op Operatio
 func (s *Service) search(ctx context.Context, caller session.Caller, op Operation, door string, tries int) (Operation, error) {
 	looked := 0
 	for range tries {
-		if s.Pause(ctx, pollEvery) != nil {
+		if s.o.Pause(ctx, pollEvery) != nil {
 			return op, nil
 		}
 		upid, err := s.find(ctx, caller, op, door)
@@ -75,14 +75,14 @@ func (s *Service) search(ctx context.Context, caller session.Caller, op Operatio
 	if looked == 0 {
 		why = "The connection broke, and the host has not answered since. Look at the container before you try again"
 	}
-	op.State, op.Error, op.End = Unknown, why, s.Now()
+	op.State, op.Error, op.End = Unknown, why, s.o.Now()
 	s.conclude(ctx, op, Ending{State: Unknown, Error: why})
 	return op, nil
 }
 
 // find looks for the task once. The zero UPID says that there is none.
 func (s *Service) find(ctx context.Context, caller session.Caller, op Operation, door string) (found pve.UPID, err error) {
-	err = s.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
+	err = s.o.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
 		tasks, _, err := host.Tasks(ctx, with, op.Node, pve.TaskFilter{VMID: op.VMID, Source: pve.AllTasks, Limit: 50})
 		if err != nil {
 			return err
@@ -122,14 +122,14 @@ func sessionOver(err error) bool {
 
 // follow looks at a task until it ends. The lock is renewed by what the host says and by nothing else.
 func (s *Service) follow(ctx context.Context, caller session.Caller, op Operation, door string) {
-	begun := s.Now()
+	begun := s.o.Now()
 	var held time.Time
 	for {
-		wait, now := pollEvery, s.Now()
+		wait, now := pollEvery, s.o.Now()
 		if now.Sub(begun) > pollSoon {
 			wait = pollLater
 		}
-		if s.Pause(ctx, wait) != nil {
+		if s.o.Pause(ctx, wait) != nil {
 			return
 		}
 		if now.Sub(begun) > maxFollow {
@@ -137,7 +137,7 @@ func (s *Service) follow(ctx context.Context, caller session.Caller, op Operatio
 			return
 		}
 		var t pve.Task
-		err := s.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
+		err := s.o.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
 			t, err = host.TaskStatus(ctx, with, op.UPID)
 			return err
 		})
@@ -148,12 +148,12 @@ func (s *Service) follow(ctx context.Context, caller session.Caller, op Operatio
 		case sessionOver(err):
 			return
 		case err != nil:
-			if found, err := s.Containers.Find(ctx, caller, op.NodeID, op.VMID); err == nil {
+			if found, err := s.o.Containers.Find(ctx, caller, op.NodeID, op.VMID); err == nil {
 				door = doorOf(found) // another node of the same cluster may have taken over
 			}
 		case t.Running:
-			if now = s.Now(); now.Sub(held) >= renewAfter {
-				if ok, err := s.Store.Hold(ctx, op, now, now.Add(lease)); err == nil && ok {
+			if now = s.o.Now(); now.Sub(held) >= renewAfter {
+				if ok, err := s.o.Store.Hold(ctx, op, now, now.Add(lease)); err == nil && ok {
 					held = now
 				}
 			}
@@ -170,7 +170,7 @@ func (s *Service) follow(ctx context.Context, caller session.Caller, op Operatio
 // lastError is what a failed task says of itself: the last error line of its log.
 func (s *Service) lastError(ctx context.Context, caller session.Caller, t pve.Task, door string) string {
 	var lines []pve.LogLine
-	err := s.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
+	err := s.o.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
 		_, total, err := host.TaskLog(ctx, with, t.UPID, 0, 1)
 		if err != nil {
 			return err
@@ -179,7 +179,7 @@ func (s *Service) lastError(ctx context.Context, caller session.Caller, t pve.Ta
 		return err
 	})
 	if err != nil {
-		s.Log.WarnContext(ctx, "log of a failed task not read", "upid", t.UPID.String(), "cause", err)
+		s.o.Log.WarnContext(ctx, "log of a failed task not read", "upid", t.UPID.String(), "cause", err)
 	}
 	if line := errorLine(lines); line != "" {
 		return line
@@ -215,7 +215,7 @@ func shortened(line string) string {
 // finish ends an operation whose task has ended: the container is read at once, so that whoever sees the end sees its result.
 func (s *Service) finish(ctx context.Context, caller session.Caller, op Operation, e Ending) {
 	reading, cancel := context.WithTimeout(ctx, refreshTime)
-	s.Containers.Refresh(reading, caller, op.NodeID, op.VMID)
+	s.o.Containers.Refresh(reading, caller, op.NodeID, op.VMID)
 	cancel()
 	s.conclude(ctx, op, e)
 }
@@ -223,10 +223,10 @@ func (s *Service) finish(ctx context.Context, caller session.Caller, op Operatio
 // conclude stores the end of an operation, which gives its lock back, and puts it into the audit trail.
 func (s *Service) conclude(ctx context.Context, op Operation, e Ending) {
 	ctx = context.WithoutCancel(ctx)
-	e.At = s.Now().UTC()
-	first, err := s.Store.EndOperation(ctx, op.ID, e)
+	e.At = s.o.Now().UTC()
+	first, err := s.o.Store.EndOperation(ctx, op.ID, e)
 	if err != nil {
-		s.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "state", string(e.State), "cause", err)
+		s.o.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "state", string(e.State), "cause", err)
 		return
 	}
 	if !first {
@@ -244,5 +244,5 @@ func (s *Service) conclude(ctx context.Context, op Operation, e Ending) {
 		entry.Result = audit.Failed
 		entry.Detail = strings.TrimSpace("how it ended is not known " + op.UPID.String())
 	}
-	s.Audit.Record(ctx, entry)
+	s.o.Audit.Record(ctx, entry)
 }

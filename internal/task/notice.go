@@ -28,7 +28,7 @@ type NoticesQuery struct{}
 // Notices is the authenticated action that lists the caller's notices, newest first.
 func (s *Service) Notices(ctx context.Context, caller session.Caller, _ NoticesQuery) (Notices, error) {
 	s.Attend(ctx, caller)
-	unseen, err := s.Store.Unseen(ctx, caller.Identity, maxNotices)
+	unseen, err := s.o.Store.Unseen(ctx, caller.Identity, maxNotices)
 	if err != nil {
 		return Notices{}, fault.StoreDown(err)
 	}
@@ -63,7 +63,7 @@ func (s *Service) MarkSeen(ctx context.Context, caller session.Caller, in Notice
 	if id == "all" {
 		id = ""
 	}
-	n, err := s.Store.MarkSeen(ctx, caller.Identity, id)
+	n, err := s.o.Store.MarkSeen(ctx, caller.Identity, id)
 	if err != nil {
 		return Seen{}, fault.StoreDown(err)
 	}

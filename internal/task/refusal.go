@@ -82,15 +82,15 @@ func busyTask(t pve.Task, now time.Time) error {
 // Proxmox VE itself shows the task.
 func (s *Service) busy(ctx context.Context, caller session.Caller, c change, holder Operation) error {
 	if holder.Owner == caller.Identity {
-		return busyFault("You asked for "+known[holder.Action].doing+" of this container "+ago(s.Now().Sub(holder.Created))+". Wait until it has ended.",
+		return busyFault("You asked for "+known[holder.Action].doing+" of this container "+ago(s.o.Now().Sub(holder.Created))+". Wait until it has ended.",
 			map[string]any{"operation": holder.ID})
 	}
 	var shown error
-	_ = s.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error { // it is refused in any case
+	_ = s.o.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error { // it is refused in any case
 		tasks, _, err := host.Tasks(ctx, with, c.op.Node, pve.TaskFilter{VMID: c.op.VMID, Source: pve.RunningTasks, Limit: 10})
 		for _, t := range tasks {
 			if blocks(t) {
-				shown = busyTask(t, s.Now())
+				shown = busyTask(t, s.o.Now())
 			}
 		}
 		return err

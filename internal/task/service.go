@@ -68,7 +68,7 @@ type Options struct {
 
 // Service changes containers and follows their tasks. It is safe for concurrent use.
 type Service struct {
-	Options
+	o    Options
 	ctx  context.Context // ends with the service; followers run in it
 	stop context.CancelFunc
 	work sync.WaitGroup
@@ -87,7 +87,7 @@ func NewService(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Service{Options: o, followed: map[string]bool{}, driven: map[string]bool{}, attended: map[session.Identity]time.Time{}}
+	s := &Service{o: o, followed: map[string]bool{}, driven: map[string]bool{}, attended: map[session.Identity]time.Time{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -144,7 +144,7 @@ func (s *Service) release(id string) {
 // Attend takes up again what an identity's earlier sessions left behind: operations are followed, and runs that were cut
 // short are canceled. Whatever serves a caller who looks at tasks calls it; it does little when it is called often.
 func (s *Service) Attend(ctx context.Context, caller session.Caller) {
-	now := s.Now()
+	now := s.o.Now()
 	s.mu.Lock()
 	due := now.Sub(s.attended[caller.Identity]) >= attendEvery
 	if due {
@@ -155,12 +155,12 @@ func (s *Service) Attend(ctx context.Context, caller session.Caller) {
 		return
 	}
 	if err := s.attend(context.WithoutCancel(ctx), caller, now); err != nil {
-		s.Log.ErrorContext(ctx, "operations not taken up again", "identity", caller.Identity, "cause", err)
+		s.o.Log.ErrorContext(ctx, "operations not taken up again", "identity", caller.Identity, "cause", err)
 	}
 }
 
 func (s *Service) attend(ctx context.Context, caller session.Caller, now time.Time) error {
-	left, err := s.Store.Abandoned(ctx, caller.Identity, now, maxUnfinished)
+	left, err := s.o.Store.Abandoned(ctx, caller.Identity, now, maxUnfinished)
 	if err != nil {
 		return err
 	}
@@ -172,13 +172,13 @@ func (s *Service) attend(ctx context.Context, caller session.Caller, now time.Ti
 			})
 		}
 	}
-	runs, err := s.Store.AbandonedRuns(ctx, caller.Identity, now)
+	runs, err := s.o.Store.AbandonedRuns(ctx, caller.Identity, now)
 	for _, id := range runs {
 		s.mu.Lock()
 		driven := s.driven[id]
 		s.mu.Unlock()
 		if !driven {
-			_, cancelErr := s.Store.CancelWaiting(ctx, caller.Identity, id, "Berth was restarted before its turn", now)
+			_, cancelErr := s.o.Store.CancelWaiting(ctx, caller.Identity, id, "Berth was restarted before its turn", now)
 			err = errors.Join(err, cancelErr)
 		}
 	}
@@ -187,7 +187,7 @@ func (s *Service) attend(ctx context.Context, caller session.Caller, now time.Ti
 
 // Sweep gives up what nobody has followed for a day, and forgets what is old. The program calls it once a minute.
 func (s *Service) Sweep(ctx context.Context) error {
-	now := s.Now()
+	now := s.o.Now()
 	s.mu.Lock()
 	for who, at := range s.attended {
 		if now.Sub(at) > time.Hour {
@@ -195,14 +195,14 @@ func (s *Service) Sweep(ctx context.Context) error {
 		}
 	}
 	s.mu.Unlock()
-	lost, err := s.Store.Lost(ctx, now.Add(-lostAfter), now, maxKept)
+	lost, err := s.o.Store.Lost(ctx, now.Add(-lostAfter), now, maxKept)
 	if err != nil {
 		return err
 	}
 	for _, op := range lost {
 		s.conclude(ctx, op, Ending{State: Unknown, Error: "Nobody was signed in any more to follow its task"})
 	}
-	return s.Store.Forget(ctx, now.Add(-keptFor), now, maxKept)
+	return s.o.Store.Forget(ctx, now.Add(-keptFor), now, maxKept)
 }
 
 // OperationChoice names an operation.
@@ -213,7 +213,7 @@ type OperationChoice struct {
 // Operation is the authenticated action that shows one of the caller's operations.
 func (s *Service) Operation(ctx context.Context, caller session.Caller, in OperationChoice) (Operation, error) {
 	s.Attend(ctx, caller)
-	op, err := s.Store.Operation(ctx, caller.Identity, in.ID)
+	op, err := s.o.Store.Operation(ctx, caller.Identity, in.ID)
 	if errors.Is(err, ErrNone) {
 		return Operation{}, fault.NoSuch("operation")
 	}

@@ -100,7 +100,7 @@ func (s *Service) tag(ctx context.Context, caller session.Caller, c change) (Ope
 	var want []string
 	sent := false
 	var lost error
-	err := s.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
+	err := s.o.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
 		if sent {
 			return lost
 		}
@@ -114,8 +114,8 @@ func (s *Service) tag(ctx context.Context, caller session.Caller, c change) (Ope
 		if want = c.options.tagged(config.Tags); sameTags(want, config.Tags) {
 			return nil
 		}
-		now := s.Now()
-		if held, err := s.Store.Hold(ctx, op, now, now.Add(lease)); err != nil {
+		now := s.o.Now()
+		if held, err := s.o.Store.Hold(ctx, op, now, now.Add(lease)); err != nil {
 			return fault.StoreDown(err)
 		} else if !held {
 			return busyFault("Another change to this container has begun meanwhile.", nil)
@@ -134,11 +134,11 @@ func (s *Service) tag(ctx context.Context, caller session.Caller, c change) (Ope
 	}
 	s.lost(ctx, op, err)
 	for range searchBriefly {
-		if s.Pause(ctx, pollEvery) != nil {
+		if s.o.Pause(ctx, pollEvery) != nil {
 			break
 		}
 		var config pve.ContainerConfig
-		err := s.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
+		err := s.o.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
 			config, err = host.ContainerConfig(ctx, with, op.Node, op.VMID)
 			return err
 		})
@@ -146,13 +146,13 @@ func (s *Service) tag(ctx context.Context, caller session.Caller, c change) (Ope
 			return s.tagsSet(ctx, caller, op)
 		}
 	}
-	op.State, op.Error, op.End = Unknown, "The connection broke, and the container does not have the tags. Look at it before you try again", s.Now()
+	op.State, op.Error, op.End = Unknown, "The connection broke, and the container does not have the tags. Look at it before you try again", s.o.Now()
 	s.conclude(ctx, op, Ending{State: op.State, Error: op.Error})
 	return op, nil
 }
 
 func (s *Service) tagsSet(ctx context.Context, caller session.Caller, op Operation) (Operation, error) {
 	s.finish(ctx, caller, op, Ending{State: Done})
-	op.State, op.End = Done, s.Now()
+	op.State, op.End = Done, s.o.Now()
 	return op, nil
 }
