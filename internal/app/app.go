@@ -24,6 +24,7 @@ import (
 	"berth/internal/session"
 	"berth/internal/store"
 	"berth/internal/token"
+	"berth/internal/task"
 	"berth/internal/web"
 )
 
@@ -41,6 +42,7 @@ type Option func(*options)
 type options struct {
 	now        func() time.Time
 	wait       func(context.Context, time.Duration)
+	pause      func(context.Context, time.Duration) error
 	pve        pve.Options
 	version    string
 	host, port string
@@ -52,6 +54,11 @@ func WithClock(now func() time.Time) Option { return func(o *options) { o.now = 
 // WithWait replaces the sleep before a refused sign-in is answered.
 func WithWait(wait func(context.Context, time.Duration)) Option {
 	return func(o *options) { o.wait = wait }
+}
+
+// WithPause replaces the wait between two looks at a task.
+func WithPause(pause func(context.Context, time.Duration) error) Option {
+	return func(o *options) { o.pause = pause }
 }
 
 // WithProxmox changes how Proxmox VE hosts are called.
@@ -78,6 +85,7 @@ type App struct {
 	trail      *audit.Trail
 	nodes      *node.Service
 	containers *container.Service
+	tasks      *task.Service
 	routes     []web.Route
 	tls        *tls.Config
 	// Fingerprint is of the certificate that Berth made itself, as PVE writes fingerprints; empty without --tls self.
@@ -154,6 +162,9 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	})
 	trail := audit.NewReader(a.store, signIns)
 	a.containers = container.NewService(a.nodes, o.now)
+	a.tasks = task.NewService(task.Options{
+		Store: a.store, Nodes: a.nodes, Containers: containers{a.containers}, Audit: a.trail, Now: o.now, Pause: o.pause,
+	})
 	site := web.NewSite(web.Options{
 		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Tokens: a.tokens, Containers: a.containers, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.store.Ping,
 		SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
@@ -161,6 +172,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		TrustedProxies: settings.TrustedProxies, Version: o.version,
 	})
 	a.routes = append(site.Routes(), api.New(site, signIns, a.tokens, a.containers, trail, o.version).Routes()...)
+	a.routes = append(site.Routes(), api.New(site, signIns, a.containers, a.tasks, trail, o.version).Routes()...)
 	a.server = &http.Server{
 		Handler:           site.Handler(a.routes),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -312,6 +324,7 @@ func (a *App) AsksClaimCode(ctx context.Context) (bool, error) { return a.hosts.
 func (a *App) Sweep(ctx context.Context) error {
 	a.containers.Sweep()
 	return errors.Join(a.sessions.Sweep(ctx), a.tokens.Sweep(ctx), a.throttle.Sweep(ctx), a.trail.Sweep(ctx))
+	return errors.Join(a.sessions.Sweep(ctx), a.throttle.Sweep(ctx), a.trail.Sweep(ctx), a.tasks.Sweep(ctx))
 }
 
 // Notice looks whether another process has changed the database, and forgets what memory knew of it; Run does it by itself
@@ -372,6 +385,7 @@ func (a *App) Run(ctx context.Context) error {
 				slog.WarnContext(drain, "requests were still running", "after", drainTime)
 				_ = a.server.Close() // nothing is left to do about what it says
 			}
+			a.tasks.Close()
 			a.containers.Close()
 			a.sessions.Close(drain)
 			// The last use of each session, so that a restart does not shorten it.
@@ -397,6 +411,9 @@ func (a *App) Close() error {
 		if err := a.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			problems = append(problems, err)
 		}
+	}
+	if a.tasks != nil {
+		a.tasks.Close()
 	}
 	if a.client != nil {
 		a.client.Close()

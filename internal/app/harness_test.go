@@ -74,7 +74,7 @@ func (b *bench) settings() config.Settings {
 func (b *bench) begin(t *testing.T) (end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	a, err := New(ctx, b.settings(), WithClock(b.now), WithProxmox(b.proxmox), WithWait(func(_ context.Context, d time.Duration) { b.waited.Add(int64(d)) }))
+	a, err := New(ctx, b.settings(), WithClock(b.now), WithProxmox(b.proxmox), WithPause(briefly), WithWait(func(_ context.Context, d time.Duration) { b.waited.Add(int64(d)) }))
 	if err != nil {
 		cancel()
 		t.Fatal(err)
@@ -99,6 +99,18 @@ func (b *bench) begin(t *testing.T) (end func()) {
 	t.Cleanup(end)
 	b.stop = end
 	return end
+}
+
+// briefly waits a hundredth of the time, so that tasks are looked at often.
+func briefly(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d / 100)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // newHost starts a simulated datacenter with the default world, on the bench's clock. It listens until the test ends, which

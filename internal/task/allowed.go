@@ -30,15 +30,6 @@ func (s *Service) Allowed(ctx context.Context, caller session.Caller, c *contain
 	return why, nil
 }
 
-// refuse is the refusal of one action; nil if there is none.
-func (s *Service) refuse(ctx context.Context, caller session.Caller, c *container.Container, action Action) error {
-	rights, err := s.rights(ctx, caller, c)
-	if err != nil {
-		return err
-	}
-	return judge(action, c, rights)
-}
-
 // rights are the caller's permissions where a container is; nil while they can't be read.
 func (s *Service) rights(ctx context.Context, caller session.Caller, c *container.Container) (pve.Permissions, error) {
 	rights, err := s.o.Nodes.Rights(ctx, caller, doorOf(c))
@@ -50,14 +41,22 @@ func (s *Service) rights(ctx context.Context, caller session.Caller, c *containe
 }
 
 func judge(action Action, c *container.Container, rights pve.Permissions) error {
-	at := "/vms/" + strconv.Itoa(c.VMID)
-	if privilege := known[action].privilege; rights != nil && !holds(rights, at, privilege) {
-		return &fault.Error{
-			Kind: fault.Forbidden, Code: "privilege_missing", Message: "Your account lacks the privilege " + privilege + " on " + at + ".",
-			Details: map[string]any{"privilege": privilege, "path": at},
-		}
+	if err := permits(rights, c.VMID, action); err != nil {
+		return err
 	}
 	return fits(action, c.Status, c.Lock, c.Template)
+}
+
+// permits refuses an action that permissions, where they are known, don't allow.
+func permits(rights pve.Permissions, vmid int, action Action) error {
+	at, privilege := "/vms/"+strconv.Itoa(vmid), known[action].privilege
+	if rights == nil || holds(rights, at, privilege) {
+		return nil
+	}
+	return &fault.Error{
+		Kind: fault.Forbidden, Code: "privilege_missing", Message: "Your account lacks the privilege " + privilege + " on " + at + ".",
+		Details: map[string]any{"privilege": privilege, "path": at},
+	}
 }
 
 // holds tells whether a privilege is held at a path. Where Proxmox VE lists the path it has worked that out; else what holds is

@@ -138,22 +138,24 @@ func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput)
 func (s *Service) chosen(ctx context.Context, caller session.Caller, in BulkInput) ([]Ref, error) {
 	items := in.Items
 	if in.Query != nil {
-		list, err := s.o.Containers.List(ctx, caller, *in.Query)
+		q := *in.Query
+		q.Kind, q.Limit, q.Cursor = container.LXC, "", ""
+		list, err := s.o.Containers.List(ctx, caller, q)
 		if err != nil {
 			return nil, err
 		}
+		if list.Next != "" {
+			return nil, fault.InvalidInput(map[string]string{
+				"query": fmt.Sprintf("More than %d containers match, which is as many as can be changed in one go", maxBulk),
+			})
+		}
 		for _, c := range list.Items {
-			if !c.Template || in.Action == Tag {
+			if c.Kind == container.LXC && (!c.Template || in.Action == Tag) {
 				items = append(items, Ref{NodeID: c.NodeID, VMID: c.VMID})
 			}
 		}
-		switch {
-		case len(items) == 0:
+		if len(items) == 0 {
 			return nil, fault.InvalidInput(map[string]string{"query": "No container matches"})
-		case len(items) > maxBulk:
-			return nil, fault.InvalidInput(map[string]string{
-				"query": fmt.Sprintf("%d containers match, and at most %d can be changed in one go", len(items), maxBulk),
-			})
 		}
 	}
 	seen := make(map[Ref]bool, len(items))
@@ -254,11 +256,7 @@ func (s *Service) takeTurn(ctx context.Context, caller session.Caller, run Run, 
 		}
 		return
 	case err != nil:
-		// A refusal before anything was sent has no lock to give back, and is no matter for the audit trail.
-		if _, err := s.o.Store.EndOperation(context.WithoutCancel(ctx), op.ID, Ending{State: Failed, Error: words(err), At: s.o.Now()}); err != nil {
-			s.o.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "cause", err)
-		}
-		return
+		s.end(ctx, op, Ending{State: Failed, Error: words(err)}) // of what was refused before it began
 	case !op.State.Ended():
 		s.pursue(ctx, caller, op)
 	}

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -151,11 +152,19 @@ func (s *Service) plan(ctx context.Context, caller session.Caller, nodeID string
 	if err != nil {
 		return change{}, err
 	}
+	if found.Kind != container.LXC {
+		return change{}, &fault.Error{Kind: fault.Conflict, Code: "virtual_machine", Message: "This is a virtual machine. Berth shows those and changes only containers."}
+	}
 	door, err := s.o.Nodes.Find(ctx, caller, doorOf(found))
 	if err != nil {
 		return change{}, err
 	}
-	if err := s.refuse(ctx, caller, found, action); err != nil {
+	// How it is just now is looked at later: what is known of it here may be some seconds old.
+	rights, err := s.rights(ctx, caller, found)
+	if err != nil {
+		return change{}, err
+	}
+	if err := permits(rights, vmid, action); err != nil {
 		return change{}, err
 	}
 	if action == Delete {
@@ -165,15 +174,15 @@ func (s *Service) plan(ctx context.Context, caller session.Caller, nodeID string
 	}
 	return change{
 		op: Operation{
-			ID: newID(), NodeID: nodeID, Node: found.Node, VMID: vmid, Name: found.Name, Action: action, State: Sending,
+			ID: newID(), NodeID: found.NodeID, Node: found.Node, VMID: vmid, Name: found.Name, Action: action, State: Sending,
 			Created: s.o.Now().UTC().Truncate(time.Millisecond), Owner: caller.Identity, Cluster: door.Cluster,
 		},
 		door: door.ID, options: o,
 	}, nil
 }
 
-// doorOf is the id of the node that a container is reached through.
-func doorOf(c *container.Container) string { return c.NodeID }
+// doorOf is the id of the node that a container is reached through just now.
+func doorOf(c *container.Container) string { return cmp.Or(c.Door, c.NodeID) }
 
 // confirmed refuses a deletion whose container was not named.
 func confirmed(typed, name string, vmid int) error {
@@ -214,12 +223,24 @@ func (s *Service) send(ctx context.Context, caller session.Caller, c change) (Op
 	case err == nil:
 		return s.accept(ctx, op, upid)
 	case !sent:
-		err = refusal(err)
-		s.conclude(ctx, op, Ending{State: Failed, Error: words(err), Seen: op.BulkID == ""})
-		return op, err
+		return op, s.refused(ctx, op, err)
 	}
 	s.lost(ctx, op, err)
 	return s.search(ctx, caller, op, c.door, searchBriefly)
+}
+
+// refused ends an operation that Proxmox VE or a look at the container refused, and returns why. Its owner is told at once,
+// but for those of a run.
+func (s *Service) refused(ctx context.Context, op Operation, err error) error {
+	why := refusal(err)
+	e := Ending{State: Failed, Error: words(why), Seen: op.BulkID == ""}
+	var byHost *pve.Error
+	if errors.As(err, &byHost) {
+		s.conclude(ctx, op, e)
+	} else {
+		s.end(ctx, op, e) // nothing was asked for at the host, so there is nothing to record
+	}
+	return why
 }
 
 func (s *Service) lost(ctx context.Context, op Operation, err error) {

@@ -52,7 +52,7 @@ func (s *Service) pursue(ctx context.Context, caller session.Caller, op Operatio
 func (s *Service) search(ctx context.Context, caller session.Caller, op Operation, door string, tries int) (Operation, error) {
 	looked := 0
 	for range tries {
-		if s.o.Pause(ctx, pollEvery) != nil {
+		if s.o.Pause(ctx, pollEvery) != nil || s.ctx.Err() != nil {
 			return op, nil
 		}
 		upid, err := s.find(ctx, caller, op, door)
@@ -220,16 +220,19 @@ func (s *Service) finish(ctx context.Context, caller session.Caller, op Operatio
 	s.conclude(ctx, op, e)
 }
 
-// conclude stores the end of an operation, which gives its lock back, and puts it into the audit trail.
-func (s *Service) conclude(ctx context.Context, op Operation, e Ending) {
-	ctx = context.WithoutCancel(ctx)
+// end stores the end of an operation, which gives its lock back, and tells whether it was this that ended it.
+func (s *Service) end(ctx context.Context, op Operation, e Ending) bool {
 	e.At = s.o.Now().UTC()
-	first, err := s.o.Store.EndOperation(ctx, op.ID, e)
+	first, err := s.o.Store.EndOperation(context.WithoutCancel(ctx), op.ID, e)
 	if err != nil {
 		s.o.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "state", string(e.State), "cause", err)
-		return
 	}
-	if !first {
+	return first && err == nil
+}
+
+// conclude is end, with an entry in the audit trail.
+func (s *Service) conclude(ctx context.Context, op Operation, e Ending) {
+	if !s.end(ctx, op, e) {
 		return
 	}
 	entry := audit.Entry{
@@ -244,5 +247,5 @@ func (s *Service) conclude(ctx context.Context, op Operation, e Ending) {
 		entry.Result = audit.Failed
 		entry.Detail = strings.TrimSpace("how it ended is not known " + op.UPID.String())
 	}
-	s.o.Audit.Record(ctx, entry)
+	s.o.Audit.Record(context.WithoutCancel(ctx), entry)
 }

@@ -128,9 +128,7 @@ func (s *Service) tag(ctx context.Context, caller session.Caller, c change) (Ope
 	case err == nil:
 		return s.tagsSet(ctx, caller, op)
 	case !sent:
-		err = refusal(err)
-		s.conclude(ctx, op, Ending{State: Failed, Error: words(err), Seen: op.BulkID == ""})
-		return op, err
+		return op, s.refused(ctx, op, err)
 	}
 	s.lost(ctx, op, err)
 	for range searchBriefly {

@@ -46,6 +46,9 @@ var actionLabels = map[string]string{
 	"host_repin": "Login host pinned anew", "host_certificate": "Certificate renewed", "host_remove": "Login host removed",
 	"key_rotate": "Key added", "key_retire": "Key retired",
 	"token_create": "Access token made", "token_revoke": "Access token revoked",
+	"container_start": "Container started", "container_shutdown": "Container shut down", "container_stop": "Container stopped",
+	"container_reboot": "Container rebooted", "container_suspend": "Container suspended", "container_resume": "Container resumed",
+	"container_tag": "Container tagged", "container_delete": "Container deleted", "task_stop": "Task stopped",
 }
 
 func actionLabel(action string) string {
