@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -39,6 +40,24 @@ type victim struct {
 	cursor  string // of a page of containers
 	token   string // id of an access token
 	text    string // of that token
+	node    string // id
+	op, run string // ids of an operation that failed, and of a run
+	upid    string // of a task
+}
+
+// work gives the victim an operation that failed, and a run.
+func (v *victim) work(t *testing.T, b *bench) {
+	t.Helper()
+	y := &yard{bench: b, dc: v.dc, host: v.host, browser: v.browser, node: v.browser.nodeID(t)}
+	v.dc.FailTasks("only-here it failed", 777)
+	r, op := y.order(t, y.node, 777, "start", nil)
+	if r.StatusCode != http.StatusOK {
+		t.Fatalf("start: %d %s", r.StatusCode, r.body)
+	}
+	y.ended(t, op.ID)
+	run := y.bulk(t, map[string]any{"action": "start", "items": []map[string]any{{"nodeId": y.node, "vmid": 777}}})
+	y.runEnded(t, run.ID)
+	v.node, v.op, v.run, v.upid = y.node, op.ID, run.ID, op.UPID.String()
 }
 
 // guesses are ids of the victim's by what a route calls its wildcard, or an input its field. A route with another one needs
@@ -47,6 +66,7 @@ func (v victim) guesses(name string) ([]string, bool) {
 	switch name {
 	case "id":
 		return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.entry, v.token}, true
+		return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.entry, v.op, v.run}, true
 	case "host":
 		return []string{v.host.Address()}, true
 	case "port":
@@ -59,8 +79,16 @@ func (v victim) guesses(name string) ([]string, bool) {
 		return []string{v.entry}, true
 	case "cursor":
 		return []string{v.cursor}, true
-	case "node":
-		return []string{v.known.ID}, true
+	case "node", "nodeId":
+		return []string{v.node, v.known.ID}, true
+	case "vmid":
+		return []string{"777"}, true
+	case "upid":
+		return []string{v.upid}, true
+	case "items":
+		return []string{`[{"nodeId":"` + v.node + `","vmid":777}]`}, true
+	case "query":
+		return []string{`{"node":"` + v.node + `"}`}, true
 	case "q":
 		return []string{v.known.ID, "only-here", "Victim/1.0"}, true
 	case "tag":
@@ -68,6 +96,8 @@ func (v victim) guesses(name string) ([]string, bool) {
 	case "name":
 		return []string{"Victim's own"}, true
 	case "status", "kind", "sort", "action", "result", "from", "to", "limit", "scope", "expiresAt": // of words that are the same for everybody
+	case "status", "kind", "sort", "action", "result", "from", "to", "limit", "start", "timeout", "purge", "destroyUnreferenced", "confirm",
+		"tags", "addTags", "removeTags": // of words that are the same for everybody
 		return []string{""}, true
 	}
 	return nil, false
@@ -76,6 +106,7 @@ func (v victim) guesses(name string) ([]string, bool) {
 // secrets are texts that show, wherever they appear, that something is shared.
 func (v victim) secrets() []string {
 	return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.host.Address(), v.host.Fingerprint(), "only-here", "Victim/1.0", v.browser.token(), v.token, v.text}
+	return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.host.Address(), v.host.Fingerprint(), "only-here", "Victim/1.0", v.browser.token(), v.node, v.op, v.run}
 }
 
 // state is what the victim has, as far as anybody else could change it.
@@ -91,6 +122,7 @@ func (v victim) state(t *testing.T, b *bench) string {
 	}
 	return fmt.Sprint(ids, brief(v.browser.entries("?whose=mine")), v.browser.get("/api/containers").json(t)["counts"],
 		v.browser.get("/api/tokens").json(t)["items"],
+	return fmt.Sprint(ids, brief(v.browser.entries("?whose=mine")), v.browser.get("/api/containers").json(t)["counts"], v.browser.get("/api/notices").body, v.browser.get("/api/bulk/"+v.run).body,
 		known.Address, known.Datacenter, *known.Key, known.Fingerprint)
 }
 
@@ -121,6 +153,7 @@ func TestAbuseNamesakeWalksEveryRoute(t *testing.T) {
 			if v.known, err = b.store.LoginHostAt(t.Context(), at); err != nil {
 				t.Fatal(err)
 			}
+			v.work(t, b)
 			if !strings.Contains(v.browser.get("/api/containers").body, "only-here") {
 				t.Fatal("the victim does not see its own container")
 			}
@@ -185,27 +218,29 @@ func (w *walk) try(t *testing.T, route web.Route) {
 	}
 	fields := inputFields(t, route)
 	paths := []string{strings.TrimSuffix(route.Path, "{$}")}
-	var ids []string // what the request names, by path
-	if begin := strings.IndexByte(paths[0], '{'); begin >= 0 {
-		end := strings.IndexByte(paths[0], '}')
-		guesses, known := w.victim.guesses(paths[0][begin+1 : end])
-		if !known || strings.Count(paths[0], "{") > 1 {
-			t.Errorf("%s: what of another identity's could stand in its path? Add it to guesses", route.Pattern())
-			return
+	ids := []string{""} // what the request names, by path
+	for strings.Contains(paths[0], "{") {
+		var fuller, named []string
+		for i, path := range paths {
+			before, rest, _ := strings.Cut(path, "{")
+			name, after, _ := strings.Cut(rest, "}")
+			guesses, known := w.victim.guesses(name)
+			if !known {
+				t.Errorf("%s: what of another identity's could stand in its path? Add it to guesses", route.Pattern())
+				return
+			}
+			for _, guess := range guesses {
+				if guess == "" {
+					guess = "start" // the only word that is the same for everybody and stands in a path
+				}
+				fuller, named = append(fuller, before+url.PathEscape(guess)+after), append(named, ids[i]+" "+guess)
+			}
 		}
-		pattern := paths[0]
-		paths = nil
-		for _, guess := range guesses {
-			paths, ids = append(paths, pattern[:begin]+url.PathEscape(guess)+pattern[end+1:]), append(ids, guess)
-		}
+		paths, ids = fuller, named
 	}
 	for i, path := range paths {
-		id := ""
-		if ids != nil {
-			id = ids[i]
-		}
 		for _, body := range w.bodies(t, route, fields) {
-			w.send(t, route, path, body, id)
+			w.send(t, route, path, body, ids[i])
 		}
 	}
 }
@@ -267,7 +302,14 @@ func (w *walk) send(t *testing.T, route web.Route, path string, in map[string]st
 	case route.Method == http.MethodGet:
 		r = w.browser.get(path + "?" + values.Encode())
 	case route.Shape == web.API:
-		r = w.browser.do(route.Method, path, "application/json", jsonText(t, in))
+		body := map[string]any{}
+		for name, value := range in {
+			body[name] = value
+			if json.Valid([]byte(value)) && strings.Trim(value[:1], "[{") == "" {
+				body[name] = json.RawMessage(value)
+			}
+		}
+		r = w.browser.do(route.Method, path, "application/json", jsonText(t, body))
 	default:
 		r = w.browser.do(route.Method, path, "application/x-www-form-urlencoded", values.Encode())
 	}

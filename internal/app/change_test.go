@@ -138,7 +138,7 @@ func TestLifecycle(t *testing.T) {
 		{102, "start", nil, sim.Running},
 		{102, "reboot", map[string]any{"timeout": 30}, sim.Running},
 		{102, "shutdown", map[string]any{"timeout": "90"}, sim.Stopped},
-		{103, "stop", nil, sim.Stopped},
+		{101, "stop", nil, sim.Stopped},
 	} {
 		r, op := y.order(t, y.node, step.vmid, step.action, step.in)
 		if r.StatusCode != http.StatusOK || op.State != task.Running || op.UPID.Type != "vz"+step.action || op.Name == "" {
@@ -278,15 +278,15 @@ func TestTwoIdentitiesOfOneCluster(t *testing.T) {
 	if code(t, r) != "container_busy" || strings.Contains(r.body, "root@pam") || !strings.Contains(r.body, "Somebody else") {
 		t.Errorf("to alice, whom Proxmox VE shows her own tasks alone: %d %s", r.StatusCode, r.body)
 	}
-	if r, _ := y.order(t, y.node, 103, "stop", nil); r.StatusCode != http.StatusOK {
+	if r, _ := y.order(t, y.node, 101, "stop", nil); r.StatusCode != http.StatusOK {
 		t.Fatalf("%d %s", r.StatusCode, r.body)
 	}
-	r, _ = root.order(t, rootNode, 103, "stop", nil)
+	r, _ = root.order(t, rootNode, 101, "stop", nil)
 	if code(t, r) != "container_busy" || !strings.Contains(r.body, "alice@pve began the task vzstop") {
 		t.Errorf("to root, whom Proxmox VE shows everything: %d %s", r.StatusCode, r.body)
 	}
 	y.accepted(t, 102, "start", 1)
-	y.accepted(t, 103, "stop", 1)
+	y.accepted(t, 101, "stop", 1)
 }
 
 // TestTwoProcesses: the lock holds across programs on one data folder.

@@ -20,6 +20,8 @@ const (
 	perMember = 4
 	// maxRuns bounds the runs that one identity has under way.
 	maxRuns = 3
+	// signedOut is why the rest of a run was canceled with its caller's session.
+	signedOut = "You were signed out before its turn"
 )
 
 // BulkActions are the actions that can be taken on many containers in one go: none that destroys anything.
@@ -251,7 +253,7 @@ func (s *Service) takeTurn(ctx context.Context, caller session.Caller, run Run, 
 	case errors.Is(err, ErrNone):
 		return // it was canceled
 	case err != nil && fault.KindOf(err) == fault.Unauthenticated:
-		if _, err := s.o.Store.CancelWaiting(context.WithoutCancel(ctx), run.Owner, run.ID, "You were signed out before its turn", s.o.Now()); err != nil {
+		if _, err := s.o.Store.CancelWaiting(context.WithoutCancel(ctx), run.Owner, run.ID, signedOut, s.o.Now()); err != nil {
 			s.o.Log.ErrorContext(ctx, "run not canceled", "run", run.ID, "cause", err)
 		}
 		return
@@ -277,6 +279,9 @@ func (s *Service) BulkStatus(ctx context.Context, caller session.Caller, in RunC
 
 // CancelBulk is the authenticated action that cancels what of a run has not begun.
 func (s *Service) CancelBulk(ctx context.Context, caller session.Caller, in RunChoice) (RunStatus, error) {
+	if _, err := s.BulkStatus(ctx, caller, in); err != nil {
+		return RunStatus{}, err
+	}
 	if _, err := s.o.Store.CancelWaiting(ctx, caller.Identity, in.ID, "Canceled before its turn", s.o.Now()); err != nil {
 		return RunStatus{}, fault.StoreDown(err)
 	}

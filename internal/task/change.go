@@ -234,6 +234,9 @@ func (s *Service) send(ctx context.Context, caller session.Caller, c change) (Op
 func (s *Service) refused(ctx context.Context, op Operation, err error) error {
 	why := refusal(err)
 	e := Ending{State: Failed, Error: words(why), Seen: op.BulkID == ""}
+	if op.BulkID != "" && fault.KindOf(why) == fault.Unauthenticated {
+		e = Ending{State: Canceled, Error: signedOut}
+	}
 	var byHost *pve.Error
 	if errors.As(err, &byHost) {
 		s.conclude(ctx, op, e)

@@ -62,6 +62,8 @@ func (s *Service) MarkSeen(ctx context.Context, caller session.Caller, in Notice
 	id := in.ID
 	if id == "all" {
 		id = ""
+	} else if _, err := s.Operation(ctx, caller, OperationChoice(in)); err != nil {
+		return Seen{}, err
 	}
 	n, err := s.o.Store.MarkSeen(ctx, caller.Identity, id)
 	if err != nil {
