@@ -8,8 +8,8 @@ import (
 	"berth/internal/auth"
 	"berth/internal/container"
 	"berth/internal/session"
-	"berth/internal/token"
 	"berth/internal/task"
+	"berth/internal/token"
 	"berth/internal/web"
 )
 
@@ -25,10 +25,8 @@ type API struct {
 }
 
 // New returns the API. The site keeps its cookies.
-func New(site *web.Site, a *auth.Service, tokens *token.Service, containers *container.Service, trail *audit.Reader, version string) *API {
-	return &API{site: site, auth: a, tokens: tokens, containers: containers, trail: trail, version: version}
-func New(site *web.Site, a *auth.Service, containers *container.Service, tasks *task.Service, trail *audit.Reader, version string) *API {
-	return &API{site: site, auth: a, containers: containers, tasks: tasks, trail: trail, version: version}
+func New(site *web.Site, a *auth.Service, tokens *token.Service, containers *container.Service, tasks *task.Service, trail *audit.Reader, version string) *API {
+	return &API{site: site, auth: a, tokens: tokens, containers: containers, tasks: tasks, trail: trail, version: version}
 }
 
 // Routes are the API's routes, its document among them.

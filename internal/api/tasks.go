@@ -1,10 +1,13 @@
 package api
 
-import "berth/internal/web"
+import (
+	"berth/internal/session"
+	"berth/internal/web"
+)
 
 // changeCodes are the problem codes of whatever changes a container.
 var changeCodes = []string{
-	"container_busy", "container_locked", "container_template", "container_changed", "wrong_state", "privilege_missing", "refused_by_proxmox",
+	"container_busy", "container_locked", "container_template", "container_changed", "virtual_machine", "wrong_state", "privilege_missing", "refused_by_proxmox",
 	"forbidden_by_proxmox", "too_many_operations", "host_unreachable", "host_refused", "certificate_changed",
 }
 
@@ -13,16 +16,16 @@ func (a *API) taskRoutes() []web.Route {
 	hostCodes := []string{"host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox"}
 	return []web.Route{
 		authenticated("POST", "/api/containers/{nodeId}/{vmid}/{action}", "changeContainer",
-			"Start, shut down, stop, reboot, suspend, resume, tag or delete a container", a.tasks.Change, nil, append(changeCodes, "confirmation_required")...),
-		authenticated("GET", "/api/operations/{id}", "operation", "How a change stands", a.tasks.Operation, nil),
-		authenticated("POST", "/api/bulk", "changeContainers", "Take one action on many containers", a.tasks.Bulk, nil, "too_many_operations"),
-		authenticated("GET", "/api/bulk/{id}", "bulkRun", "How far an action on many containers is", a.tasks.BulkStatus, nil),
-		authenticated("POST", "/api/bulk/{id}/cancel", "cancelBulkRun", "Cancel what of an action on many containers has not begun", a.tasks.CancelBulk, nil),
-		authenticated("GET", "/api/tasks", "listTasks", "Running and recent tasks of all the caller's nodes", a.tasks.List, nil),
-		authenticated("GET", "/api/tasks/{nodeId}/{upid}", "task", "How a task stands", a.tasks.Show, nil, hostCodes...),
-		authenticated("GET", "/api/tasks/{nodeId}/{upid}/log", "taskLog", "A part of a task's log", a.tasks.Log, nil, hostCodes...),
-		authenticated("POST", "/api/tasks/{nodeId}/{upid}/stop", "stopTask", "Stop a running task", a.tasks.Stop, nil, append(hostCodes, "task_ended", "refused_by_proxmox")...),
-		authenticated("GET", "/api/notices", "listNotices", "The caller's own changes that failed, until they are seen", a.tasks.Notices, nil),
-		authenticated("POST", "/api/notices/{id}/seen", "seeNotice", "Take a notice away, or all of them", a.tasks.MarkSeen, nil),
+			"Start, shut down, stop, reboot, suspend, resume, tag or delete a container", a.tasks.Change, nil, append(changeCodes, "confirmation_required")...).WithScope(session.ScopePower),
+		authenticated("GET", "/api/operations/{id}", "operation", "How a change stands", a.tasks.Operation, nil).WithScope(session.ScopeRead),
+		authenticated("POST", "/api/bulk", "changeContainers", "Take one action on many containers", a.tasks.Bulk, nil, "too_many_operations").WithScope(session.ScopePower),
+		authenticated("GET", "/api/bulk/{id}", "bulkRun", "How far an action on many containers is", a.tasks.BulkStatus, nil).WithScope(session.ScopeRead),
+		authenticated("POST", "/api/bulk/{id}/cancel", "cancelBulkRun", "Cancel what of an action on many containers has not begun", a.tasks.CancelBulk, nil).WithScope(session.ScopePower),
+		authenticated("GET", "/api/tasks", "listTasks", "Running and recent tasks of all the caller's nodes", a.tasks.List, nil).WithScope(session.ScopeRead),
+		authenticated("GET", "/api/tasks/{nodeId}/{upid}", "task", "How a task stands", a.tasks.Show, nil, hostCodes...).WithScope(session.ScopeRead),
+		authenticated("GET", "/api/tasks/{nodeId}/{upid}/log", "taskLog", "A part of a task's log", a.tasks.Log, nil, hostCodes...).WithScope(session.ScopeRead),
+		authenticated("POST", "/api/tasks/{nodeId}/{upid}/stop", "stopTask", "Stop a running task", a.tasks.Stop, nil, append(hostCodes, "task_ended", "refused_by_proxmox")...).WithScope(session.ScopePower),
+		authenticated("GET", "/api/notices", "listNotices", "The caller's own changes that failed, until they are seen", a.tasks.Notices, nil).WithScope(session.ScopeRead),
+		authenticated("POST", "/api/notices/{id}/seen", "seeNotice", "Take a notice away, or all of them", a.tasks.MarkSeen, nil).WithScope(session.ScopePower),
 	}
 }

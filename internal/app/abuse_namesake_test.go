@@ -65,8 +65,7 @@ func (v *victim) work(t *testing.T, b *bench) {
 func (v victim) guesses(name string) ([]string, bool) {
 	switch name {
 	case "id":
-		return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.entry, v.token}, true
-		return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.entry, v.op, v.run}, true
+		return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.entry, v.token, v.op, v.run}, true
 	case "host":
 		return []string{v.host.Address()}, true
 	case "port":
@@ -95,9 +94,8 @@ func (v victim) guesses(name string) ([]string, bool) {
 		return []string{"only-here"}, true
 	case "name":
 		return []string{"Victim's own"}, true
-	case "status", "kind", "sort", "action", "result", "from", "to", "limit", "scope", "expiresAt": // of words that are the same for everybody
-	case "status", "kind", "sort", "action", "result", "from", "to", "limit", "start", "timeout", "purge", "destroyUnreferenced", "confirm",
-		"tags", "addTags", "removeTags": // of words that are the same for everybody
+	case "status", "kind", "sort", "action", "result", "from", "to", "limit", "scope", "expiresAt", "start", "timeout", "purge",
+		"destroyUnreferenced", "confirm", "tags", "addTags", "removeTags": // of words that are the same for everybody
 		return []string{""}, true
 	}
 	return nil, false
@@ -105,8 +103,8 @@ func (v victim) guesses(name string) ([]string, bool) {
 
 // secrets are texts that show, wherever they appear, that something is shared.
 func (v victim) secrets() []string {
-	return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.host.Address(), v.host.Fingerprint(), "only-here", "Victim/1.0", v.browser.token(), v.token, v.text}
-	return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.host.Address(), v.host.Fingerprint(), "only-here", "Victim/1.0", v.browser.token(), v.node, v.op, v.run}
+	return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.host.Address(), v.host.Fingerprint(), "only-here", "Victim/1.0", v.browser.token(), v.token, v.text,
+		v.node, v.op, v.run}
 }
 
 // state is what the victim has, as far as anybody else could change it.
@@ -122,7 +120,7 @@ func (v victim) state(t *testing.T, b *bench) string {
 	}
 	return fmt.Sprint(ids, brief(v.browser.entries("?whose=mine")), v.browser.get("/api/containers").json(t)["counts"],
 		v.browser.get("/api/tokens").json(t)["items"],
-	return fmt.Sprint(ids, brief(v.browser.entries("?whose=mine")), v.browser.get("/api/containers").json(t)["counts"], v.browser.get("/api/notices").body, v.browser.get("/api/bulk/"+v.run).body,
+		v.browser.get("/api/notices").body, v.browser.get("/api/bulk/"+v.run).body,
 		known.Address, known.Datacenter, *known.Key, known.Fingerprint)
 }
 

@@ -23,8 +23,8 @@ import (
 	"berth/internal/pve"
 	"berth/internal/session"
 	"berth/internal/store"
-	"berth/internal/token"
 	"berth/internal/task"
+	"berth/internal/token"
 	"berth/internal/web"
 )
 
@@ -171,8 +171,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,
 	})
-	a.routes = append(site.Routes(), api.New(site, signIns, a.tokens, a.containers, trail, o.version).Routes()...)
-	a.routes = append(site.Routes(), api.New(site, signIns, a.containers, a.tasks, trail, o.version).Routes()...)
+	a.routes = append(site.Routes(), api.New(site, signIns, a.tokens, a.containers, a.tasks, trail, o.version).Routes()...)
 	a.server = &http.Server{
 		Handler:           site.Handler(a.routes),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -323,8 +322,7 @@ func (a *App) AsksClaimCode(ctx context.Context) (bool, error) { return a.hosts.
 // Sweep does what has to be done about once a minute, and waits for no host; Run does it by itself.
 func (a *App) Sweep(ctx context.Context) error {
 	a.containers.Sweep()
-	return errors.Join(a.sessions.Sweep(ctx), a.tokens.Sweep(ctx), a.throttle.Sweep(ctx), a.trail.Sweep(ctx))
-	return errors.Join(a.sessions.Sweep(ctx), a.throttle.Sweep(ctx), a.trail.Sweep(ctx), a.tasks.Sweep(ctx))
+	return errors.Join(a.sessions.Sweep(ctx), a.tokens.Sweep(ctx), a.throttle.Sweep(ctx), a.trail.Sweep(ctx), a.tasks.Sweep(ctx))
 }
 
 // Notice looks whether another process has changed the database, and forgets what memory knew of it; Run does it by itself

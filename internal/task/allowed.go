@@ -76,22 +76,24 @@ func holds(rights pve.Permissions, at, privilege string) bool {
 
 // fits refuses an action that does not fit how a container is.
 func fits(action Action, status, lock string, template bool) error {
-	refuse := func(code, why string) error { return &fault.Error{Kind: fault.Conflict, Code: code, Message: why} }
+	why := ""
 	switch {
 	case lock != "":
-		return refuse("container_locked", "Proxmox VE has locked this container: "+lock+".")
+		return &fault.Error{Kind: fault.Conflict, Code: "container_locked", Message: "Proxmox VE has locked this container: " + lock + "."}
 	case action == Tag:
 		return nil
 	case template && action != Delete:
-		return refuse("container_template", "This is a template, which can't be run.")
+		return &fault.Error{Kind: fault.Conflict, Code: "container_template", Message: "This is a template, which can't be run."}
 	case status != running && status != stopped:
-		return refuse("wrong_state", "Its state is not known just now.")
+		why = "Its state is not known just now."
 	case status == known[action].status:
 		return nil
 	case status == stopped:
-		return refuse("wrong_state", "It is not running.")
+		why = "It is not running."
 	case action == Delete:
-		return refuse("wrong_state", "It is running. Stop it first.")
+		why = "It is running. Stop it first."
+	default:
+		why = "It is running already."
 	}
-	return refuse("wrong_state", "It is running already.")
+	return &fault.Error{Kind: fault.Conflict, Code: "wrong_state", Message: why}
 }

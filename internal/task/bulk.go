@@ -103,6 +103,11 @@ func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput)
 	if err := in.Validate(); err != nil {
 		return RunStatus{}, err
 	}
+	if in.Action == Tag {
+		if err := caller.Require(session.ScopeAll); err != nil {
+			return RunStatus{}, err
+		}
+	}
 	switch n, err := s.o.Store.UnfinishedRuns(ctx, caller.Identity); {
 	case err != nil:
 		return RunStatus{}, fault.StoreDown(err)

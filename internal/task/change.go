@@ -148,6 +148,12 @@ func (s *Service) Change(ctx context.Context, caller session.Caller, in ChangeIn
 
 // plan makes an operation of what a caller asked for, or refuses what can't be right by what is known.
 func (s *Service) plan(ctx context.Context, caller session.Caller, nodeID string, vmid int, action Action, o ChangeOptions) (change, error) {
+	if action == Delete || action == Tag {
+		// A token that may switch containers on and off may not take them away, nor change what they are.
+		if err := caller.Require(session.ScopeAll); err != nil {
+			return change{}, err
+		}
+	}
 	found, err := s.o.Containers.Find(ctx, caller, nodeID, vmid)
 	if err != nil {
 		return change{}, err
