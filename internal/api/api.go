@@ -7,6 +7,7 @@ import (
 	"berth/internal/audit"
 	"berth/internal/auth"
 	"berth/internal/container"
+	"berth/internal/node"
 	"berth/internal/session"
 	"berth/internal/task"
 	"berth/internal/token"
@@ -18,6 +19,7 @@ type API struct {
 	site       *web.Site
 	auth       *auth.Service
 	tokens     *token.Service
+	nodes      *node.Service
 	containers *container.Service
 	tasks      *task.Service
 	trail      *audit.Reader
@@ -25,8 +27,8 @@ type API struct {
 }
 
 // New returns the API. The site keeps its cookies.
-func New(site *web.Site, a *auth.Service, tokens *token.Service, containers *container.Service, tasks *task.Service, trail *audit.Reader, version string) *API {
-	return &API{site: site, auth: a, tokens: tokens, containers: containers, tasks: tasks, trail: trail, version: version}
+func New(site *web.Site, a *auth.Service, nodes *node.Service, tokens *token.Service, containers *container.Service, tasks *task.Service, trail *audit.Reader, version string) *API {
+	return &API{site: site, auth: a, nodes: nodes, tokens: tokens, containers: containers, tasks: tasks, trail: trail, version: version}
 }
 
 // Routes are the API's routes, its document among them.
@@ -57,6 +59,7 @@ func (a *API) Routes() []web.Route {
 	routes = append(routes, a.containerRoutes()...)
 	routes = append(routes, a.tokenRoutes()...)
 	routes = append(routes, a.taskRoutes()...)
+	routes = append(routes, a.nodeRoutes()...)
 	routes = append(routes, authenticated("GET", "/api/about", "about", "What Berth is, and what it sees of this request", a.site.About, nil))
 	var document []byte
 	routes = append(routes, web.AuthenticatedRoute("GET", "/api/openapi.json", web.API,

@@ -151,7 +151,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		Lost: auth.SessionLost(a.trail), Ended: auth.SessionEnded(a.trail), Vouches: a.hosts.Permitted,
 	})
 	a.throttle = auth.NewThrottle(auth.NewMemoryThrottle(), a.store, o.now)
-	a.nodes = node.NewService(node.Options{Store: a.store, Hosts: a.hosts, Sessions: a.sessions, Client: a.client, Sealer: sealer, Now: o.now})
+	a.nodes = node.NewService(node.Options{Store: a.store, Hosts: a.hosts, Sessions: a.sessions, Client: a.client, Sealer: sealer, Throttle: a.throttle, Audit: a.trail, Now: o.now})
 	signIns := auth.NewService(auth.Options{
 		Hosts: a.hosts, Sessions: a.sessions, Listener: a.nodes, Pending: auth.NewMemoryPending(o.now), Throttle: a.throttle, Audit: a.trail,
 		OpenID: auth.NewMemoryOpenID(o.now), Callback: web.OpenIDCallback(settings.PublicURL, settings.BasePath),
@@ -166,12 +166,12 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		Store: a.store, Nodes: a.nodes, Containers: containers{a.containers}, Audit: a.trail, Now: o.now, Pause: o.pause,
 	})
 	site := web.NewSite(web.Options{
-		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Tokens: a.tokens, Containers: a.containers, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.store.Ping,
+		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.store.Ping,
 		SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,
 	})
-	a.routes = append(site.Routes(), api.New(site, signIns, a.tokens, a.containers, a.tasks, trail, o.version).Routes()...)
+	a.routes = append(site.Routes(), api.New(site, signIns, a.nodes, a.tokens, a.containers, a.tasks, trail, o.version).Routes()...)
 	a.server = &http.Server{
 		Handler:           site.Handler(a.routes),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -412,6 +412,9 @@ func (a *App) Close() error {
 	}
 	if a.tasks != nil {
 		a.tasks.Close()
+	}
+	if a.nodes != nil {
+		a.nodes.Close()
 	}
 	if a.client != nil {
 		a.client.Close()

@@ -62,6 +62,13 @@ const (
 	ContainerDelete   Action = "container_delete"
 	// TaskStop is the end of a running task before its time.
 	TaskStop Action = "task_stop"
+
+	NodeAdd     Action = "node_add"
+	NodeChange  Action = "node_change"
+	NodeDefault Action = "node_default"
+	NodeRemove  Action = "node_remove"
+	// NodeTokenRemove is the removal of an API token that Berth had made on a host.
+	NodeTokenRemove Action = "node_token_remove"
 )
 
 var categories = map[Action]Category{
@@ -82,6 +89,7 @@ var Actions = []Action{
 	KeyRotate, KeyRetire,
 	TokenCreate, TokenRevoke,
 	ContainerStart, ContainerShutdown, ContainerStop, ContainerReboot, ContainerSuspend, ContainerResume, ContainerTag, ContainerDelete, TaskStop,
+	NodeAdd, NodeChange, NodeDefault, NodeRemove, NodeTokenRemove,
 }
 
 // Category is the category of an action; an action that was given none is its user's alone.

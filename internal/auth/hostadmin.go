@@ -74,7 +74,7 @@ func (in AddHostInput) address() (pve.Address, error) { return checkAddress(in.H
 // checkAddress reads an address as two form fields give it.
 func checkAddress(host string, port Port) (pve.Address, error) {
 	fields := map[string]string{}
-	at := readAddress(host, port, fields)
+	at := ReadAddress(host, port, fields)
 	return at, fault.InvalidInput(fields)
 }
 

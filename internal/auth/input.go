@@ -112,7 +112,7 @@ func (in SignInInput) check() (credentials, error) {
 	var c credentials
 	fields := map[string]string{}
 
-	c.address = readAddress(in.Host, in.Port, fields)
+	c.address = ReadAddress(in.Host, in.Port, fields)
 
 	c.name = strings.TrimSpace(in.Username)
 	c.realm = in.Realm
@@ -159,8 +159,14 @@ func (in SignInInput) check() (credentials, error) {
 	return c, fault.InvalidInput(fields)
 }
 
-// readAddress reads an address as two form fields give it, and notes what is wrong with them.
-func readAddress(host string, port Port, fields map[string]string) pve.Address {
+// Account reads an input as the account at a host that it names, with the certificate that it confirms, if it does.
+func (in SignInInput) Account() (at pve.Address, userID string, fingerprint *pve.Fingerprint, err error) {
+	c, err := in.check()
+	return c.address, c.userID, c.fingerprint, err
+}
+
+// ReadAddress reads an address as two form fields give it, and notes what is wrong with them.
+func ReadAddress(host string, port Port, fields map[string]string) pve.Address {
 	number, err := port.Number()
 	if err != nil {
 		fields["port"] = err.Error()

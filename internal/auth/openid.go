@@ -70,7 +70,7 @@ func (s *Service) openIDUnavailable(ctx context.Context) (string, error) {
 // has signed in with yet has none: its certificate was never confirmed.
 func (s *Service) ByProvider(ctx context.Context, in SignInInput) (realm string, yes bool) {
 	fields := map[string]string{}
-	c := credentials{address: readAddress(in.Host, in.Port, fields), name: strings.TrimSpace(in.Username), realm: in.Realm}
+	c := credentials{address: ReadAddress(in.Host, in.Port, fields), name: strings.TrimSpace(in.Username), realm: in.Realm}
 	if len(fields) > 0 || isBuiltin(c.realm) && !strings.Contains(c.name, "@") || len(c.realm) > pve.MaxRealm || len(c.name) > maxUserID {
 		return "", false
 	}
@@ -100,7 +100,7 @@ type OpenIDStart struct {
 func (s *Service) BeginOpenID(ctx context.Context, in OpenIDInput) (OpenIDStart, error) {
 	began := s.now()
 	fields := map[string]string{}
-	at := readAddress(in.Host, in.Port, fields)
+	at := ReadAddress(in.Host, in.Port, fields)
 	if err := fault.InvalidInput(fields); err != nil {
 		return OpenIDStart{}, err
 	}

@@ -188,7 +188,7 @@ func (in RealmsInput) Validate() error {
 	if strings.TrimSpace(in.Host) == "" {
 		return nil
 	}
-	readAddress(in.Host, in.Port, fields)
+	ReadAddress(in.Host, in.Port, fields)
 	return fault.InvalidInput(fields)
 }
 
@@ -212,7 +212,7 @@ func (s *Service) ListRealms(ctx context.Context, in RealmsInput) (RealmList, er
 
 // Realms is ListRealms for the sign-in page. What is no address, or no known one, has the realms of every installation.
 func (s *Service) Realms(ctx context.Context, in RealmsInput) ([]Realm, error) {
-	at := readAddress(in.Host, in.Port, map[string]string{})
+	at := ReadAddress(in.Host, in.Port, map[string]string{})
 	if at == (pve.Address{}) {
 		return builtinRealms(), nil
 	}

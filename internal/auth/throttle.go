@@ -174,6 +174,17 @@ func (t *Try) Void(ctx context.Context) error {
 	return t.throttle.store.GiveBack(ctx, t.throttle.now(), slices.Concat(t.taken, t.success))
 }
 
+// limitTest is for tests of nodes: about 10 a minute for each identity.
+var limitTest = Limit{Name: "node test", Free: 10, First: 6 * time.Second, Longest: 6 * time.Second}
+
+// TestNode counts one test of a node for the client of ctx and for an identity: each tells whether something answers at
+// an address that they chose. The error is a fault: too many attempts, or the store can't be reached.
+func (t *Throttle) TestNode(ctx context.Context, of session.Identity) error {
+	_, err := t.take(ctx, nil, counter(limitProbe, network(session.ClientFrom(ctx).Address)),
+		counter(limitTest, of.Datacenter, strings.ToLower(of.UserID)))
+	return err
+}
+
 func tooManyAttempts(wait time.Duration) *fault.Error {
 	return &fault.Error{
 		Kind: fault.Throttled, Code: "too_many_attempts", Message: "Too many attempts",

@@ -73,6 +73,8 @@ type Options struct {
 	Sessions *session.Registry
 	Client   *pve.Client
 	Sealer   *seal.Sealer
+	Throttle *auth.Throttle
+	Audit    auth.Recorder
 	Now      func() time.Time
 }
 
@@ -83,7 +85,15 @@ type Service struct {
 	sessions *session.Registry
 	client   *pve.Client
 	sealer   *seal.Sealer
+	throttle *auth.Throttle
+	audit    auth.Recorder
 	now      func() time.Time
+	waiting  waitingRoom
+
+	// background are renewals of tokens; they end when running does.
+	background sync.WaitGroup
+	running    context.Context
+	stop       context.CancelFunc
 
 	mu sync.Mutex
 	// owned are the nodes of those who asked for theirs: every page does. Its slices are never changed.
@@ -95,10 +105,18 @@ type Service struct {
 
 // NewService returns a service over a store.
 func NewService(o Options) *Service {
-	return &Service{
-		store: o.Store, hosts: o.Hosts, sessions: o.Sessions, client: o.Client, sealer: o.Sealer, now: o.Now,
-		owned: map[session.Identity][]Record{}, rights: map[asked]heldRights{},
+	s := &Service{
+		store: o.Store, hosts: o.Hosts, sessions: o.Sessions, client: o.Client, sealer: o.Sealer, throttle: o.Throttle,
+		audit: o.Audit, now: o.Now, owned: map[session.Identity][]Record{}, rights: map[asked]heldRights{},
 	}
+	s.running, s.stop = context.WithCancel(context.Background())
+	return s
+}
+
+// Close ends what runs in the background, and waits for it.
+func (s *Service) Close() {
+	s.stop()
+	s.background.Wait()
 }
 
 // List returns the caller's nodes, the default first, then by name. A caller who has never been here before gets one: the
@@ -267,7 +285,8 @@ func (s *Service) welcome(ctx context.Context, by session.Session) error {
 	return err
 }
 
-// SignedIn notes that somebody has signed in, so that their nodes are there from the first time on. What goes wrong is
+// SignedIn notes that somebody has signed in, so that their nodes are there from the first time on, and renews the tokens
+// that were made with their ticket in the background. What goes wrong is
 // logged alone: nobody must be kept from signing in by it.
 func (s *Service) SignedIn(ctx context.Context, started session.Session) {
 	err := s.welcome(ctx, started)
@@ -276,7 +295,9 @@ func (s *Service) SignedIn(ctx context.Context, started session.Session) {
 	}
 	if err != nil {
 		slog.ErrorContext(ctx, "sign-in not noted", "identity", started.Identity, "cause", err)
+		return
 	}
+	s.renewTokens(ctx, started)
 }
 
 // LastSignIn is when an identity signed in last; the zero time if it never did.

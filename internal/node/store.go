@@ -29,6 +29,8 @@ type Members struct {
 	Fingerprints []pve.Fingerprint `json:"fingerprints,omitempty"`
 	// Guests are hashes of member, VMID and name of guests.
 	Guests []string `json:"guests,omitempty"`
+	// Shared says that the node's own certificate is for many names, so that another installation could present it too.
+	Shared bool `json:"shared,omitempty"`
 }
 
 // TokenState is how far Berth is with a token that it makes on a host.
@@ -95,6 +97,8 @@ type Store interface {
 	// ChangeNode replaces a node, but for whether it is the default. A made token that it used before is left over. made is
 	// as for CreateNode. It returns ErrNameTaken, or ErrNone if the node is not there any more.
 	ChangeNode(ctx context.Context, r Record, made string) error
+	// NoteMembers notes what a node showed when it was tested. One that was removed in the meantime stays so.
+	NoteMembers(ctx context.Context, of session.Identity, id string, shown pve.Fingerprint, m Members) error
 	// RemoveNode removes a node; a made token of its is left over. If it was the default, the next by name is. It returns
 	// ErrNone if there is none.
 	RemoveNode(ctx context.Context, of session.Identity, id string) error

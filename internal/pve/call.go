@@ -143,6 +143,7 @@ type answer struct {
 	status int
 	data   json.RawMessage // nil where it is null
 	total  int64           // how many entries a list has beyond the page that was asked for; 0 if not said
+	skew   time.Duration   // as Error.ClockSkew
 }
 
 // do makes a call within its one time limit. Only a GET is sent again, and only when the network or a proxy on the way
@@ -230,6 +231,7 @@ func (h *Host) readAnswer(ctx context.Context, c *call, resp *http.Response) (an
 	case err != nil:
 		return answer{}, h.refusal(c, resp, KindNotProxmox, err.Error())
 	}
+	a.skew = h.clockSkew(resp)
 	return a, nil
 }
 

@@ -13,6 +13,8 @@ type Version struct {
 	Version string // "9.1.1"
 	Release string // "9.1"
 	RepoID  string
+	// ClockSkew is as that of an Error.
+	ClockSkew time.Duration
 }
 
 // Version asks what the host runs; every user may.
@@ -22,7 +24,7 @@ func (h *Host) Version(ctx context.Context, credentials Credentials) (Version, e
 	if err != nil {
 		return Version{}, err
 	}
-	v := Version{Version: r.name("version"), Release: r.name("release"), RepoID: r.name("repoid")}
+	v := Version{Version: r.name("version"), Release: r.name("release"), RepoID: r.name("repoid"), ClockSkew: a.skew}
 	if v.Version == "" {
 		return Version{}, h.notProxmox(c, a, "the answer has no version")
 	}

@@ -137,6 +137,17 @@ func (s *Store) ChangeNode(ctx context.Context, r node.Record, made string) erro
 	})
 }
 
+// NoteMembers implements node.Store.
+func (s *Store) NoteMembers(ctx context.Context, of session.Identity, id string, shown pve.Fingerprint, m node.Members) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return s.queries.NoteMembers(ctx, s.writer, db.NoteMembersParams{
+		Fingerprint: fingerprintBytes(shown), Members: string(text), ID: id, DatacenterID: of.Datacenter, UserID: of.UserID,
+	})
+}
+
 // RemoveNode implements node.Store.
 func (s *Store) RemoveNode(ctx context.Context, of session.Identity, id string) error {
 	return s.inTransaction(ctx, func(tx *sql.Tx) error {

@@ -15,6 +15,7 @@ import (
 	"berth/internal/auth"
 	"berth/internal/container"
 	"berth/internal/fault"
+	"berth/internal/node"
 	"berth/internal/session"
 	"berth/internal/token"
 	"berth/internal/web/static"
@@ -26,6 +27,7 @@ type Options struct {
 	Auth        *auth.Service
 	Hosts       *auth.Hosts
 	Sessions    *session.Registry
+	Nodes       *node.Service
 	Tokens      *token.Service
 	Containers  *container.Service
 	Trail       *audit.Reader

@@ -645,6 +645,30 @@ func (q *Queries) NodesWithKey(ctx context.Context, db DBTX, keyPin []byte) ([]N
 	return items, nil
 }
 
+const noteMembers = `-- name: NoteMembers :exec
+UPDATE node SET fingerprint = ?1, members = ?2
+WHERE id = ?3 AND datacenter_id = ?4 AND user_id = ?5
+`
+
+type NoteMembersParams struct {
+	Fingerprint  []byte
+	Members      string
+	ID           string
+	DatacenterID string
+	UserID       string
+}
+
+func (q *Queries) NoteMembers(ctx context.Context, db DBTX, arg NoteMembersParams) error {
+	_, err := db.ExecContext(ctx, noteMembers,
+		arg.Fingerprint,
+		arg.Members,
+		arg.ID,
+		arg.DatacenterID,
+		arg.UserID,
+	)
+	return err
+}
+
 const noteSignIn = `-- name: NoteSignIn :execrows
 UPDATE identity SET last_sign_in_at = ?1
 WHERE datacenter_id = ?2 AND user_id = ?3

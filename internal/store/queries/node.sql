@@ -54,6 +54,10 @@ UPDATE node SET
     token_expires_at = sqlc.arg(token_expires_at)
 WHERE id = sqlc.arg(id) AND datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id);
 
+-- name: NoteMembers :exec
+UPDATE node SET fingerprint = sqlc.arg(fingerprint), members = sqlc.arg(members)
+WHERE id = sqlc.arg(id) AND datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id);
+
 -- name: NoDefaultNode :exec
 UPDATE node SET is_default = FALSE
 WHERE datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id) AND is_default;

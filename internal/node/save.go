@@ -1,0 +1,465 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/internal/audit"
+	"berth/internal/auth"
+	"berth/internal/fault"
+	"berth/internal/pve"
+	"berth/internal/session"
+)
+
+// maxNodes is how many nodes an identity can have.
+const maxNodes = 50
+
+// testTime bounds a test; two refusals, of 3 s each, fit into it.
+const testTime = 20 * time.Second
+
+// Saved is the answer to an addition, a change or a test: the node, or the question for a second factor.
+type Saved struct {
+	View
+	// TFA is set, and nothing was saved, when the sign-in at the host needs its second step.
+	TFA *auth.SecondFactor `json:"tfa,omitempty"`
+	// Rights are what the credential may do, after a test.
+	Rights  []Right `json:"rights,omitempty"`
+	Version string  `json:"version,omitempty" doc:"of Proxmox VE, after a test"`
+	Warning string  `json:"warning,omitempty" doc:"what is not as it should be, and no reason to refuse the node"`
+}
+
+// found is what a test found.
+type found struct {
+	peer    pve.Peer
+	version pve.Version
+	held    pve.Permissions
+	rights  []Right
+	members Members
+}
+
+// inspect tests a way: whether Proxmox VE is there, takes the credential, and what it lets it do.
+func inspect(ctx context.Context, w way) (found, error) {
+	ctx, cancel := context.WithTimeout(ctx, testTime)
+	defer cancel()
+	var f found
+	err := w(ctx, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
+		f = found{}
+		if f.version, err = host.Version(ctx, with); err != nil {
+			return err
+		}
+		if f.held, err = host.Permissions(ctx, with); err != nil {
+			return err
+		}
+		f.rights = rightsOf(f.held)
+		if f.members, err = readMembers(ctx, host, with); err != nil {
+			slog.InfoContext(ctx, "installation behind a node not read", "host", host.Address(), "cause", err)
+		}
+		f.peer, _ = host.Peer() // there was an answer, so there is one
+		f.members.Shared = f.peer.Wildcard
+		return nil
+	})
+	return f, err
+}
+
+// test is inspect with its refusals in words for people.
+func (s *Service) test(ctx context.Context, p plan, w way) (found, error) {
+	f, err := inspect(ctx, w)
+	switch {
+	case err != nil:
+		return found{}, refused(p, err)
+	case !canList(f.rights):
+		return found{}, cannotList(p, f)
+	}
+	return f, nil
+}
+
+// withLoginHost fills in where the login host of a plan is, if it has one: only one of the caller's own datacenter.
+func (s *Service) withLoginHost(ctx context.Context, caller session.Caller, p plan) (plan, error) {
+	if p.loginHost == "" {
+		return p, nil
+	}
+	hosts, err := s.loginHosts(ctx, caller.Identity)
+	if err != nil {
+		return plan{}, err
+	}
+	i := slices.IndexFunc(hosts, func(h auth.LoginHost) bool { return h.ID == p.loginHost })
+	if i < 0 {
+		return plan{}, fault.InvalidInput(map[string]string{"loginHost": "This is not one of the login hosts that your sign-in is good for"})
+	}
+	p.address, p.userID, p.trust.Key = hosts[i].Address, caller.Identity.UserID, hosts[i].Key
+	return p, nil
+}
+
+// prepare checks what can be checked of a plan without its host.
+func (s *Service) prepare(ctx context.Context, caller session.Caller, in Settings, before *Record) (plan, error) {
+	p, err := in.plan(before)
+	if err != nil {
+		return plan{}, err
+	}
+	if p, err = s.withLoginHost(ctx, caller, p); err != nil {
+		return plan{}, err
+	}
+	if p.name == "" {
+		p.name = p.address.Host[:min(len(p.address.Host), maxName)]
+	}
+	return p, nil
+}
+
+// free tells whether a node may be stored under a name, before anything is done for it; the store has the last word.
+func free(records []Record, name, id string) error {
+	if slices.ContainsFunc(records, func(r Record) bool { return r.ID != id && strings.EqualFold(r.Name, name) }) {
+		return notStored(ErrNameTaken)
+	}
+	if id == "" && len(records) >= maxNodes {
+		return notStored(ErrTooMany)
+	}
+	return nil
+}
+
+// notStored is the answer for an error of the store.
+func notStored(err error) error {
+	switch {
+	case errors.Is(err, ErrNameTaken):
+		return fault.InvalidInput(map[string]string{"name": "Another node of yours has this name"})
+	case errors.Is(err, ErrTooMany):
+		return &fault.Error{Kind: fault.Conflict, Code: "too_many_nodes", Message: "You can have 50 nodes, and have them. Remove one first."}
+	case errors.Is(err, ErrNone):
+		return fault.NoSuch("node")
+	}
+	return storeDown(err)
+}
+
+// Add is the authenticated action that adds a node, after a test.
+func (s *Service) Add(ctx context.Context, caller session.Caller, in AddInput) (Saved, error) {
+	if in.Challenge != "" {
+		if err := in.Validate(); err != nil {
+			return Saved{}, err
+		}
+		return s.answerChallenge(ctx, caller, in.SecondStep)
+	}
+	records, err := s.records(ctx, caller)
+	if err != nil {
+		return Saved{}, err
+	}
+	if in.SameAs != "" {
+		if err := checkSameAs(records, "", in.SameAs); err != nil {
+			return Saved{}, err
+		}
+	}
+	p, err := s.prepare(ctx, caller, in.Settings, nil)
+	if err != nil {
+		return Saved{}, err
+	}
+	if err := free(records, p.name, ""); err != nil {
+		return Saved{}, err
+	}
+	if err := s.throttle.TestNode(ctx, caller.Identity); err != nil {
+		return Saved{}, err
+	}
+	return s.open(ctx, caller, p, func(ctx context.Context, p plan, w way) (Saved, error) {
+		r := Record{Node: Node{ID: newID(), Owner: caller.Identity, Created: s.now(), IsDefault: in.IsDefault != nil && *in.IsDefault}}
+		return s.save(ctx, caller, p, r, in.Settings, w)
+	})
+}
+
+// Change is the authenticated action that changes a node: its name and the like at once, all else after a test. Another
+// address, certificate or token needs the secret again.
+func (s *Service) Change(ctx context.Context, caller session.Caller, in ChangeInput) (Saved, error) {
+	if err := in.Validate(); err != nil {
+		return Saved{}, err
+	}
+	before, err := s.record(ctx, caller, in.ID)
+	if err != nil {
+		return Saved{}, err
+	}
+	if in.Challenge != "" {
+		return s.answerChallenge(ctx, caller, in.SecondStep)
+	}
+	records, err := s.records(ctx, caller)
+	if err != nil {
+		return Saved{}, err
+	}
+	if in.SameAs != "" {
+		if err := checkSameAs(records, before.ID, in.SameAs); err != nil {
+			return Saved{}, err
+		}
+	}
+	if !in.touches(before) {
+		return s.rename(ctx, caller, before, in.Settings, records)
+	}
+	p, err := s.prepare(ctx, caller, in.Settings, &before)
+	if err != nil {
+		return Saved{}, err
+	}
+	if err := free(records, p.name, before.ID); err != nil {
+		return Saved{}, err
+	}
+	if err := s.throttle.TestNode(ctx, caller.Identity); err != nil {
+		return Saved{}, err
+	}
+	return s.open(ctx, caller, p, func(ctx context.Context, p plan, w way) (Saved, error) {
+		return s.save(ctx, caller, p, before, in.Settings, w)
+	})
+}
+
+// rename is a change that concerns no host.
+func (s *Service) rename(ctx context.Context, caller session.Caller, r Record, in Settings, records []Record) (Saved, error) {
+	if name := strings.TrimSpace(in.Name); name != "" && name != r.Name {
+		if err := free(records, name, r.ID); err != nil {
+			return Saved{}, err
+		}
+		was := r.Name
+		r.Name = name
+		if err := s.store.ChangeNode(ctx, r, ""); err != nil {
+			return Saved{}, notStored(err)
+		}
+		s.changed(r.Owner)
+		s.note(ctx, caller, audit.NodeChange, r, "was called "+was)
+	}
+	if err := s.settle(ctx, caller, r, in); err != nil {
+		return Saved{}, err
+	}
+	v, err := s.ShowNode(ctx, caller, ID{r.ID})
+	return Saved{View: v}, err
+}
+
+// settle is what a change ends with: whether the node is the default, and which nodes are of the same installation.
+func (s *Service) settle(ctx context.Context, caller session.Caller, r Record, in Settings) error {
+	if in.IsDefault != nil && *in.IsDefault && !r.IsDefault {
+		if _, err := s.MakeDefault(ctx, caller, ID{r.ID}); err != nil {
+			return err
+		}
+	}
+	if in.SameAs == "" {
+		return nil
+	}
+	groupID, ids := newID(), []string{r.ID}
+	if in.SameAs != notSame {
+		other, err := s.record(ctx, caller, in.SameAs)
+		if err != nil {
+			return err
+		}
+		if ids = append(ids, other.ID); other.SaidGroup != "" {
+			groupID = other.SaidGroup
+		}
+	}
+	if err := s.store.GroupNodes(ctx, caller.Identity, groupID, ids...); err != nil {
+		return notStored(err)
+	}
+	s.changed(caller.Identity)
+	return nil
+}
+
+func checkSameAs(records []Record, id, other string) error {
+	if other == notSame || other != id && slices.ContainsFunc(records, func(r Record) bool { return r.ID == other }) {
+		return nil
+	}
+	return fault.InvalidInput(map[string]string{"sameAs": "This is none of your other nodes; none says that there is no such node"})
+}
+
+// save tests a plan and stores it as a node: a new one, or in place of r.
+func (s *Service) save(ctx context.Context, caller session.Caller, p plan, r Record, in Settings, w way) (Saved, error) {
+	before := r
+	isNew := r.Credential == ""
+	f, err := s.test(ctx, p, w)
+	if err != nil {
+		return Saved{}, err
+	}
+	// What was begun is brought to its end: a token may be made from here on.
+	ctx = context.WithoutCancel(ctx)
+	r.Name, r.Address, r.Credential, r.LoginHost = p.name, p.address, p.credential, p.loginHost
+	r.Fingerprint, r.Members = f.peer.Fingerprint, f.members
+	r.Key, r.TokenID, r.TokenExpires, r.Secret = p.trust.Key, p.tokenID, time.Time{}, nil
+	if p.trust.Certificate != nil {
+		r.Key = &f.peer.Key
+	}
+	switch {
+	case r.Credential == BySession:
+		r.Key, r.Cluster = nil, caller.Identity.Datacenter
+	case isNew, before.Credential == BySession, r.Address != before.Address, !sameKey(r.Key, before.Key):
+		r.Cluster, r.SaidGroup = newID(), "" // what was proven or said was about another door
+	}
+	secret, made := p.secret, MadeToken{}
+	if r.Credential == ByMadeToken {
+		var token pve.Token
+		if made, token, err = s.makeToken(ctx, caller, p, r, w); err != nil {
+			return Saved{}, err
+		}
+		secret, r.TokenID, r.TokenExpires = token.Secret, made.TokenID, made.Expires
+	}
+	if err := s.keep(ctx, r, secret, made.ID, isNew); err != nil {
+		if made.ID != "" {
+			s.unmake(ctx, made, w)
+		}
+		return Saved{}, notStored(err)
+	}
+	s.changed(r.Owner)
+	s.removeReplaced(ctx, r, p, w)
+	s.lookAtOthers(ctx, caller, r)
+	if err := s.join(ctx, r); err != nil {
+		return Saved{}, storeDown(err)
+	}
+	if err := s.settle(ctx, caller, r, in); err != nil {
+		return Saved{}, err
+	}
+	action := audit.NodeChange
+	if isNew {
+		action = audit.NodeAdd
+	}
+	s.note(ctx, caller, action, r, r.Address.String()+" with "+credentialWords(r))
+	v, err := s.ShowNode(ctx, caller, ID{r.ID})
+	return Saved{View: v, Rights: f.rights, Version: f.version.Version, Warning: clockWords(p.address, f.version.ClockSkew)}, err
+}
+
+func sameKey(a, b *pve.KeyPin) bool {
+	return a == nil && b == nil || a != nil && b != nil && *a == *b
+}
+
+// keep stores a node with its secret sealed.
+func (s *Service) keep(ctx context.Context, r Record, secret, made string, isNew bool) error {
+	write := func(sealed []byte) error {
+		r.Secret = sealed
+		if !isNew {
+			return s.store.ChangeNode(ctx, r, made)
+		}
+		err := s.store.CreateNode(ctx, r, made, maxNodes)
+		isNew = err != nil
+		return err
+	}
+	if r.Credential == BySession {
+		return write(nil)
+	}
+	return s.sealer.Keep([]byte(secret), place(r.ID), write)
+}
+
+// lookAtOthers lets the nodes that go by the session's ticket, and that nobody has tested yet, show what is behind them, so
+// that another door to the same installation is recognised.
+func (s *Service) lookAtOthers(ctx context.Context, caller session.Caller, saved Record) {
+	records, err := s.records(ctx, caller)
+	if err != nil {
+		return // the caller meets the same error at once
+	}
+	for _, r := range records {
+		if r.ID == saved.ID || r.Credential != BySession || len(r.Members.Names) > 0 {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, statusPatience)
+		f, err := inspect(ctx, func(ctx context.Context, call func(context.Context, *pve.Host, pve.Credentials) error) error {
+			return s.callWithTicket(ctx, caller, r.LoginHost, call)
+		})
+		cancel()
+		if err == nil {
+			err = s.noteMembers(context.WithoutCancel(ctx), r, f)
+		}
+		if err != nil {
+			slog.InfoContext(ctx, "installation behind a node not read", "node", r.ID, "cause", err)
+		}
+	}
+}
+
+// noteMembers stores what a test found of the installation behind a stored node.
+func (s *Service) noteMembers(ctx context.Context, r Record, f found) error {
+	if len(f.members.Names) == 0 {
+		return nil // it told nothing this time, which makes nothing untrue
+	}
+	if err := s.store.NoteMembers(ctx, r.Owner, r.ID, f.peer.Fingerprint, f.members); err != nil {
+		return err
+	}
+	s.changed(r.Owner)
+	r.Fingerprint, r.Members = f.peer.Fingerprint, f.members
+	return s.join(ctx, r)
+}
+
+// Test is the authenticated action that tests a node: one of the caller's as it is stored, or one as it would be, with what
+// the caller gives. What is stored meets nothing that is given.
+func (s *Service) Test(ctx context.Context, caller session.Caller, in TestInput) (Saved, error) {
+	if err := in.Validate(); err != nil {
+		return Saved{}, err
+	}
+	if in.Challenge != "" {
+		return s.answerChallenge(ctx, caller, in.SecondStep)
+	}
+	if in.ID != "" {
+		return s.testStored(ctx, caller, in.ID)
+	}
+	p, err := s.prepare(ctx, caller, in.Settings, nil)
+	if err != nil {
+		return Saved{}, err
+	}
+	if err := s.throttle.TestNode(ctx, caller.Identity); err != nil {
+		return Saved{}, err
+	}
+	return s.open(ctx, caller, p, func(ctx context.Context, p plan, w way) (Saved, error) {
+		f, err := s.test(ctx, p, w)
+		if err != nil {
+			return Saved{}, err
+		}
+		v := View{Name: p.name, Host: p.address.Host, Port: p.address.Port, Credential: p.credential, LoginHost: p.loginHost, TokenID: p.tokenID, Fingerprint: f.peer.Fingerprint.String(), Pinned: p.trust.Certificate != nil}
+		return Saved{View: v, Rights: f.rights, Version: f.version.Version, Warning: clockWords(p.address, f.version.ClockSkew)}, nil
+	})
+}
+
+func (s *Service) testStored(ctx context.Context, caller session.Caller, id string) (Saved, error) {
+	r, err := s.record(ctx, caller, id)
+	if err != nil {
+		return Saved{}, err
+	}
+	if err := s.throttle.TestNode(ctx, caller.Identity); err != nil {
+		return Saved{}, err
+	}
+	p := plan{name: r.Name, credential: r.Credential, address: r.Address, trust: r.trust(), tokenID: r.TokenID}
+	if r.Credential == BySession {
+		p.loginHost = r.LoginHost
+	}
+	f, err := s.test(ctx, p, func(ctx context.Context, call func(context.Context, *pve.Host, pve.Credentials) error) error {
+		err := s.Call(ctx, caller, id, call)
+		var e *pve.Error
+		if errors.As(err, &e) {
+			return e // in this place the words are the test's
+		}
+		return err
+	})
+	if err != nil {
+		return Saved{}, err
+	}
+	if err := s.noteMembers(context.WithoutCancel(ctx), r, f); err != nil {
+		return Saved{}, storeDown(err)
+	}
+	v, err := s.ShowNode(ctx, caller, ID{id})
+	return Saved{View: v, Rights: f.rights, Version: f.version.Version, Warning: clockWords(p.address, f.version.ClockSkew)}, err
+}
+
+// MakeDefault is the authenticated action that makes a node the default.
+func (s *Service) MakeDefault(ctx context.Context, caller session.Caller, in ID) (View, error) {
+	r, err := s.record(ctx, caller, in.ID)
+	if err != nil {
+		return View{}, err
+	}
+	if !r.IsDefault {
+		if err := s.store.SetDefaultNode(ctx, caller.Identity, in.ID); err != nil {
+			return View{}, notStored(err)
+		}
+		s.changed(caller.Identity)
+		s.note(ctx, caller, audit.NodeDefault, r, "")
+	}
+	return s.ShowNode(ctx, caller, in)
+}
+
+// note keeps what was done in the audit trail.
+func (s *Service) note(ctx context.Context, caller session.Caller, action audit.Action, r Record, detail string) {
+	s.audit.Record(ctx, audit.Entry{Identity: caller.Identity, Action: action, Target: r.Name, Detail: detail})
+}
+
+func credentialWords(r Record) string {
+	switch r.Credential {
+	case BySession:
+		return "the session's ticket"
+	case ByMadeToken:
+		return "the token " + r.TokenID + " that Berth made"
+	}
+	return "the token " + r.TokenID
+}
