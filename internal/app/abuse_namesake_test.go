@@ -14,6 +14,7 @@ import (
 
 	"berth/internal/auth"
 	"berth/internal/config"
+	"berth/internal/node"
 	"berth/internal/pve"
 	"berth/internal/pve/sim"
 	"berth/internal/session"
@@ -43,6 +44,9 @@ type victim struct {
 	node    string // id
 	op, run string // ids of an operation that failed, and of a run
 	upid    string // of a task
+	door    string // id of a node with a token of Proxmox VE
+	left    string // id of a token that was left over on the host
+	waits   string // challenge of a sign-in that waits for its second factor
 }
 
 // work gives the victim an operation that failed, and a run.
@@ -65,7 +69,7 @@ func (v *victim) work(t *testing.T, b *bench) {
 func (v victim) guesses(name string) ([]string, bool) {
 	switch name {
 	case "id":
-		return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.entry, v.token, v.op, v.run}, true
+		return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.entry, v.token, v.op, v.run, v.door, v.left}, true
 	case "host":
 		return []string{v.host.Address()}, true
 	case "port":
@@ -79,7 +83,7 @@ func (v victim) guesses(name string) ([]string, bool) {
 	case "cursor":
 		return []string{v.cursor}, true
 	case "node", "nodeId":
-		return []string{v.node, v.known.ID}, true
+		return []string{v.node, v.door, v.known.ID}, true
 	case "vmid":
 		return []string{"777"}, true
 	case "upid":
@@ -88,6 +92,14 @@ func (v victim) guesses(name string) ([]string, bool) {
 		return []string{`[{"nodeId":"` + v.node + `","vmid":777}]`}, true
 	case "query":
 		return []string{`{"node":"` + v.node + `"}`}, true
+	case "loginHost":
+		return []string{v.known.ID}, true
+	case "sameAs":
+		return []string{v.door}, true
+	case "challenge":
+		return []string{v.waits}, true
+	case "credential":
+		return []string{"session"}, true
 	case "q":
 		return []string{v.known.ID, "only-here", "Victim/1.0"}, true
 	case "tag":
@@ -95,7 +107,8 @@ func (v victim) guesses(name string) ([]string, bool) {
 	case "name":
 		return []string{"Victim's own"}, true
 	case "status", "kind", "sort", "action", "result", "from", "to", "limit", "scope", "expiresAt", "start", "timeout", "purge",
-		"destroyUnreferenced", "confirm", "tags", "addTags", "removeTags": // of words that are the same for everybody
+		"destroyUnreferenced", "confirm", "tags", "addTags", "removeTags", "isDefault", // of words that are the same for everybody
+		"username", "password", "realm", "tokenId", "tokenSecret", "code": // of secrets that nobody but the victim has
 		return []string{""}, true
 	}
 	return nil, false
@@ -104,7 +117,7 @@ func (v victim) guesses(name string) ([]string, bool) {
 // secrets are texts that show, wherever they appear, that something is shared.
 func (v victim) secrets() []string {
 	return []string{v.session, v.known.ID, v.known.Datacenter, v.hash, v.host.Address(), v.host.Fingerprint(), "only-here", "Victim/1.0", v.browser.token(), v.token, v.text,
-		v.node, v.op, v.run}
+		v.node, v.op, v.run, v.door, v.left, v.waits}
 }
 
 // state is what the victim has, as far as anybody else could change it.
@@ -121,6 +134,7 @@ func (v victim) state(t *testing.T, b *bench) string {
 	return fmt.Sprint(ids, brief(v.browser.entries("?whose=mine")), v.browser.get("/api/containers").json(t)["counts"],
 		v.browser.get("/api/tokens").json(t)["items"],
 		v.browser.get("/api/notices").body, v.browser.get("/api/bulk/"+v.run).body,
+		v.browser.get("/api/nodes").body,
 		known.Address, known.Datacenter, *known.Key, known.Fingerprint)
 }
 
@@ -156,6 +170,8 @@ func TestAbuseNamesakeWalksEveryRoute(t *testing.T) {
 				t.Fatal("the victim does not see its own container")
 			}
 
+			v.nodes(t, b)
+
 			_, fake := b.newHost(t, same)
 			if change != nil {
 				at, err := addressOf(fake)
@@ -186,6 +202,23 @@ func TestAbuseNamesakeWalksEveryRoute(t *testing.T) {
 				t.Errorf("the victim has\n%s\nand had\n%s", after, before)
 			}
 		})
+	}
+}
+
+// nodes gives the victim a node with a token, a token that is left over and a sign-in that waits.
+func (v *victim) nodes(t *testing.T, b *bench) {
+	t.Helper()
+	v.door = v.browser.addNode(tokenNode(t, v.dc, v.host, "root@pam", "second"))["id"].(string)
+	v.waits = v.browser.addNode(signInThere(v.host, "bob@pve", "third"))["tfa"].(map[string]any)["challenge"].(string)
+	v.left = "left-over"
+	of := session.Identity{Datacenter: v.known.Datacenter, UserID: "root@pam"}
+	for _, err := range []error{
+		b.store.BeginToken(t.Context(), node.MadeToken{ID: v.left, Owner: of, TokenID: "root@pam!berth-1", Created: b.now()}),
+		b.store.LeaveToken(t.Context(), of, v.left),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -248,7 +281,7 @@ func inputFields(t *testing.T, route web.Route) []string {
 	t.Helper()
 	if route.Doc == nil || route.Doc.In == nil {
 		if route.Shape == web.Page {
-			return []string{"id", "host", "fingerprint", "whose", "before", "q"}
+			return []string{"id", "host", "fingerprint", "whose", "before", "q", "loginHost", "sameAs", "challenge"}
 		}
 		return nil
 	}

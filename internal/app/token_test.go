@@ -56,6 +56,8 @@ var sessionRoutes = []string{
 	"GET /api/hosts", "POST /api/hosts", "POST /api/hosts/certificate", "POST /api/hosts/repin", "POST /api/hosts/remove",
 	"GET /api/sessions", "POST /api/sessions/{id}/end", "POST /api/sessions/end-others",
 	"GET /api/tokens", "POST /api/tokens", "DELETE /api/tokens/{id}",
+	"POST /api/nodes", "POST /api/nodes/test", "PATCH /api/nodes/{id}", "DELETE /api/nodes/{id}", "POST /api/nodes/{id}/default",
+	"POST /api/nodes/tokens/{id}/remove", "POST /api/nodes/tokens/{id}/forget",
 	"GET /api/about",
 }
 

@@ -80,6 +80,7 @@ var categories = map[Action]Category{
 	ContainerStart: CategoryPrivate, ContainerShutdown: CategoryPrivate, ContainerStop: CategoryPrivate, ContainerReboot: CategoryPrivate,
 	ContainerSuspend: CategoryPrivate, ContainerResume: CategoryPrivate, ContainerTag: CategoryPrivate, ContainerDelete: CategoryPrivate,
 	TaskStop: CategoryPrivate,
+	NodeAdd:  CategoryPrivate, NodeChange: CategoryPrivate, NodeDefault: CategoryPrivate, NodeRemove: CategoryPrivate, NodeTokenRemove: CategoryPrivate,
 }
 
 // Actions lists all actions, in the order in which they are offered to people.

@@ -65,8 +65,9 @@ type ChangeInput struct {
 	Settings
 }
 
-// Validate reports the fields that can't be right whatever the node is like.
-func (in ChangeInput) Validate() error {
+// check reports the fields that can't be right whatever the node is like. It is asked once there is such a node: nobody
+// learns anything by another one's id.
+func (in ChangeInput) check() error {
 	if in.Challenge != "" {
 		return in.SecondStep.validate()
 	}

@@ -102,15 +102,17 @@ func refused(p plan, err error) error {
 
 // notAccepted tells a wrong credential from a wrong clock.
 func notAccepted(p plan, e *pve.Error, err error) error {
-	f := &fault.Error{Kind: fault.Conflict, Code: "token_refused", Message: p.address.String() + " does not accept the token.",
-		Hint: "Its ID or secret is wrong, or it has expired or been removed there.", Cause: err}
-	if p.credential != ByToken {
-		f.Code, f.Message, f.Hint = "signin_refused", p.address.String()+" refused the sign-in.", "User name, password, code or realm is wrong, or the account is disabled there."
-	}
+	at := p.address.String()
 	if words := clockWords(p.address, e.ClockSkew); words != "" {
-		f.Code, f.Hint = "clock_wrong", words+" That may be why."
+		return &fault.Error{Kind: fault.Conflict, Code: "clock_wrong", Message: at + " does not accept the credential.",
+			Hint: words + " That may be why.", Cause: err}
 	}
-	return f
+	if p.credential == ByToken {
+		return &fault.Error{Kind: fault.Conflict, Code: "token_not_accepted", Message: at + " does not accept the token.",
+			Hint: "Its ID or secret is wrong, or it has expired or been removed there.", Cause: err}
+	}
+	return &fault.Error{Kind: fault.Conflict, Code: "credential_not_accepted", Message: at + " does not accept the sign-in.",
+		Hint: "User name, password or realm is wrong, or the account is disabled there.", Cause: err}
 }
 
 // certificateQuestion asks to confirm a certificate that nobody vouches for. That of a login host is not its users' to
@@ -124,8 +126,8 @@ func certificateQuestion(p plan, certificate *pve.CertificateError, cause error)
 	}
 	switch {
 	case p.loginHost != "":
-		f.Code, f.Message = "certificate_changed", "The certificate of "+p.address.String()+" has changed. Nothing was sent to it."
-		f.Hint = "Whoever runs this Berth can accept the new one under Settings > Login hosts."
+		return &fault.Error{Kind: fault.Unreachable, Code: "certificate_changed", Message: "The certificate of " + p.address.String() + " has changed. Nothing was sent to it.",
+			Hint: "Whoever runs this Berth can accept the new one under Settings > Login hosts.", Cause: cause}
 	case p.trust.Key != nil:
 		f.Message = "The certificate of " + p.address.String() + " has changed. Compare the new one with what the host itself shows, and confirm it."
 	case certificate.Changed():
@@ -136,14 +138,16 @@ func certificateQuestion(p plan, certificate *pve.CertificateError, cause error)
 
 // cannotList is the answer to a credential that would show nothing.
 func cannotList(p plan, f found) error {
-	e := &fault.Error{
-		Kind: fault.Conflict, Code: "rights_missing", Message: "The credential may not see a single container: that needs VM.Audit on /vms, or on /vms/ with a VMID.",
-		Hint: "Whoever runs the host can grant it, as with the role PVEVMUser or PVEAuditor.", Details: map[string]any{"rights": f.rights},
-	}
 	if p.credential == ByToken && holdsNothing(f.held) {
-		e.Code = "token_without_rights"
-		e.Message = "The token " + p.tokenID + " is accepted, and may do nothing: it has privilege separation and no permission of its own, or its user has none."
-		e.Hint = "Make it without privilege separation, or grant it a role on the host: pveum acl modify /vms --tokens '" + p.tokenID + "' --roles PVEVMUser"
+		return &fault.Error{
+			Kind: fault.Conflict, Code: "token_without_rights", Details: map[string]any{"rights": f.rights},
+			Message: "The token " + p.tokenID + " is accepted, and may do nothing: it has privilege separation and no permission of its own, or its user has none.",
+			Hint:    "Make it without privilege separation, or grant it a role on the host: pveum acl modify /vms --tokens " + shellWord(p.tokenID) + " --roles PVEVMUser",
+		}
 	}
-	return e
+	return &fault.Error{
+		Kind: fault.Conflict, Code: "rights_missing", Details: map[string]any{"rights": f.rights},
+		Message: "The credential may not see a single container: that needs VM.Audit on /vms, or on /vms/ with a VMID.",
+		Hint:    "Whoever runs the host can grant it, as with the role PVEVMUser or PVEAuditor.",
+	}
 }

@@ -169,11 +169,11 @@ func (s *Service) Add(ctx context.Context, caller session.Caller, in AddInput) (
 // Change is the authenticated action that changes a node: its name and the like at once, all else after a test. Another
 // address, certificate or token needs the secret again.
 func (s *Service) Change(ctx context.Context, caller session.Caller, in ChangeInput) (Saved, error) {
-	if err := in.Validate(); err != nil {
-		return Saved{}, err
-	}
 	before, err := s.record(ctx, caller, in.ID)
 	if err != nil {
+		return Saved{}, err
+	}
+	if err := in.check(); err != nil {
 		return Saved{}, err
 	}
 	if in.Challenge != "" {

@@ -153,7 +153,7 @@ func (s *Service) Question(caller session.Caller, challenge string) (*auth.Secon
 
 func challengeExpired() error {
 	return &fault.Error{
-		Kind: fault.Conflict, Code: "challenge_expired", Message: "This sign-in has waited too long for its second step. Please start again.",
+		Kind: fault.Conflict, Code: "second_step_expired", Message: "This sign-in has waited too long for its second step. Please start again.",
 	}
 }
 

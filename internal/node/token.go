@@ -201,8 +201,7 @@ type RemoveTokenInput struct {
 	SecondStep
 }
 
-// Validate reports every field that can't be right.
-func (in RemoveTokenInput) Validate() error {
+func (in RemoveTokenInput) check() error {
 	if in.Challenge != "" {
 		return in.SecondStep.validate()
 	}
@@ -214,11 +213,11 @@ func (in RemoveTokenInput) Validate() error {
 
 // RemoveToken is the authenticated action that removes a left over token on its host.
 func (s *Service) RemoveToken(ctx context.Context, caller session.Caller, in RemoveTokenInput) (Saved, error) {
-	if err := in.Validate(); err != nil {
-		return Saved{}, err
-	}
 	t, err := s.leftOverToken(ctx, caller, in.ID)
 	if err != nil {
+		return Saved{}, err
+	}
+	if err := in.check(); err != nil {
 		return Saved{}, err
 	}
 	if in.Challenge != "" {
