@@ -36,7 +36,7 @@ func (a *API) listContainers() web.Route {
 	}).WithScope(session.ScopeRead)
 	return document[container.Query, container.List](route, "listContainers",
 		"The caller's containers, a page at a time; with an ETag for If-None-Match, which 304 answers",
-		[]string{"host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox"})
+		[]string{"host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox", "token_refused", "sign_in_needed"})
 }
 
 // matches tells whether a header If-None-Match names an entity tag, weak or strong.

@@ -163,7 +163,7 @@ type Source struct {
 	ReadAt time.Time `json:"readAt,omitzero"`
 	// Problem says why the node's containers are those last known; empty when they are current.
 	Problem string `json:"problem,omitempty" doc:"why the containers read through it are those last known; absent when they are current" example:"it doesn't answer"`
-	Code    string `json:"code,omitempty" doc:"the problem for programs: pending, host_unreachable, not_proxmox, certificate_changed, forbidden_by_proxmox, answer_too_large, host_refused, sign_in_needed" example:"host_unreachable"`
+	Code    string `json:"code,omitempty" doc:"the problem for programs: pending, host_unreachable, not_proxmox, certificate_changed, forbidden_by_proxmox, answer_too_large, host_refused, token_refused, sign_in_needed" example:"host_unreachable"`
 	WayOut  string `json:"wayOut,omitempty" doc:"what to do about the problem"`
 }
 

@@ -3,6 +3,7 @@ package container
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"berth/internal/node"
@@ -35,6 +36,9 @@ type feed struct {
 	kept  int       // bytes
 	asked time.Time // when somebody wanted it last
 
+	// polled is set while a poller keeps the feed up to date.
+	polled atomic.Bool
+
 	mu     sync.Mutex
 	guests reader
 	tasks  reader
@@ -44,8 +48,10 @@ type feed struct {
 	weight int
 	// overlays are what was learnt of single containers since.
 	overlays map[int]overlay
-	// work are the tasks of the last reading of theirs that worked.
-	work []pve.Task
+	// work are the tasks of the last reading of theirs that worked, newest first; touched are the guests that tasks have
+	// begun or ended to change since somebody last looked into that.
+	work    []pve.Task
+	touched []touched
 	// rows are the guests as they are shown: base, with what else is known laid over it.
 	rows []*Container
 	// Counted up when rows or the trouble have changed, and when the tasks have.

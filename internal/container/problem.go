@@ -14,9 +14,12 @@ const triedAgain = "Berth tries it again by itself."
 
 // troubleOf is what a person can know of a failed reading.
 func troubleOf(err error) trouble {
+	refused := fault.As(err)
 	switch {
 	case err == nil:
 		return trouble{}
+	case refused != nil && refused.Code == "token_refused":
+		return trouble{"it does not accept this node's API token", refused.Code, "The token may have expired, or been removed there. Give the node another one in the settings."}
 	case pve.IsKind(err, pve.KindCertificate):
 		return trouble{"its certificate has changed, so nothing was sent to it", "certificate_changed",
 			"If you know why, compare the fingerprint and confirm it where the host is set up in the settings. If you don't, somebody may be in between."}

@@ -78,7 +78,11 @@ func (s *Service) begin(ctx context.Context, caller session.Caller, f *feed, wha
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := what.reader(f)
-	if r.flight == nil && !r.tried.IsZero() && s.now().Sub(r.tried) < r.pause() {
+	pause := r.pause()
+	if f.polled.Load() {
+		pause *= 2 // the poller is about to read it
+	}
+	if (r.flight == nil || f.polled.Load()) && !r.tried.IsZero() && s.now().Sub(r.tried) < pause {
 		return nil
 	}
 	return s.start(ctx, caller, f, what)
@@ -128,10 +132,10 @@ func (s *Service) land(ctx context.Context, f *feed, what subject, fl *flight, t
 	weight := f.weight
 	f.mu.Unlock()
 	s.weigh(f, weight)
+	close(fl.done)
 	if changed {
 		s.changed(f.identity)
 	}
-	close(fl.done)
 }
 
 // feedState changes with what is shown of a feed.
@@ -266,6 +270,3 @@ func anyKnown(feeds []*feed, what subject) bool {
 	}
 	return false
 }
-
-// changed tells who watches that something has changed.
-func (s *Service) changed(session.Identity) {}

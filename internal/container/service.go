@@ -63,6 +63,9 @@ type Service struct {
 	feeds  map[source]*feed
 	weight int // of all feeds
 	fleets map[audience]*fleet
+	// pollers are those of the identities somebody watches for, by node.
+	pollers map[session.Identity]map[string]*poller
+	watches int
 }
 
 // audience is who sees the same of their nodes: an identity, with a session or without. An access token reaches no further
@@ -83,13 +86,21 @@ type fleet struct {
 
 	building sync.Mutex // held by who makes the next snapshot
 	current  atomic.Pointer[snapshot]
+
+	// dirty gets a signal when something may have changed.
+	dirty chan struct{}
+	// Of the Service, which guards them. nodes are those that were listed last; they are kept up to date while there are
+	// watches, as is everything else until stop is called.
+	nodes   []node.Node
+	watches map[*Watch]struct{}
+	stop    context.CancelFunc
 }
 
 // NewService returns a service over nodes.
 func NewService(nodes Nodes, now func() time.Time) *Service {
 	s := &Service{
 		nodes: nodes, now: now, readTimeout: readTimeout, instance: rand.Text()[:8],
-		feeds: map[source]*feed{}, fleets: map[audience]*fleet{},
+		feeds: map[source]*feed{}, fleets: map[audience]*fleet{}, pollers: map[session.Identity]map[string]*poller{},
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
@@ -151,7 +162,7 @@ func (s *Service) look(ctx context.Context, caller session.Caller) (view, error)
 	if err := s.read(ctx, caller, feeds, guestList); err != nil {
 		return view{}, err
 	}
-	seen := s.see(s.fleet(caller), nodes, feeds)
+	seen := s.see(s.fleet(audienceOf(caller), nodes), nodes, feeds)
 	var failed error
 	for _, p := range seen.now {
 		if !p.at.IsZero() {
@@ -164,16 +175,16 @@ func (s *Service) look(ctx context.Context, caller session.Caller) (view, error)
 	return seen, failed
 }
 
-// fleet is what the caller's audience sees.
-func (s *Service) fleet(caller session.Caller) *fleet {
-	who := audienceOf(caller)
+// fleet is what an audience sees of its nodes, as they were just listed.
+func (s *Service) fleet(who audience, nodes []node.Node) *fleet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.fleets[who]
 	if f == nil {
-		f = &fleet{audience: who}
+		f = &fleet{audience: who, dirty: make(chan struct{}, 1), watches: map[*Watch]struct{}{}}
 		s.fleets[who] = f
 	}
+	s.listed(f, nodes)
 	return f
 }
 
@@ -245,7 +256,9 @@ func (s *Service) forget(f *feed) {
 	for _, signedIn := range []bool{true, false} {
 		if fl := s.fleets[audience{f.identity, signedIn}]; fl != nil {
 			fl.current.Store(nil)
-			delete(s.fleets, fl.audience)
+			if len(fl.watches) == 0 {
+				delete(s.fleets, fl.audience)
+			}
 		}
 	}
 }

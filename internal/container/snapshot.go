@@ -27,6 +27,8 @@ type snapshot struct {
 	mu     sync.Mutex
 	orders map[string][]*Container
 	tags   []string // nil until somebody asks
+	// changes are those that led here, by the version before.
+	changes map[string]*Change
 }
 
 // NodeTask is a task of Proxmox VE's, with the node that it was read through.

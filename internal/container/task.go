@@ -1,11 +1,80 @@
 package container
 
 import (
+	"cmp"
+	"context"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"berth/internal/pve"
+	"berth/internal/session"
 )
+
+const (
+	// maxTasks bounds the tasks that are kept of one node.
+	maxTasks = 500
+	// maxTouched bounds for how many guests their own word is asked after one reading of tasks, touchedAtOnce how many
+	// are asked at the same time.
+	maxTouched    = 32
+	touchedAtOnce = 4
+)
+
+// touched is a guest that a task has begun or ended to change.
+type touched struct {
+	member string
+	vmid   int
+}
+
+// taskList is the list of tasks, those that run and those that ended last.
+var taskList = subject{
+	name:   "tasks",
+	reader: func(f *feed) *reader { return &f.tasks },
+	read: func(ctx context.Context, s *Service, caller session.Caller, f *feed) (func(time.Time), error) {
+		var tasks []pve.Task
+		err := s.nodes.Call(ctx, caller, f.node, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
+			tasks, err = host.ClusterTasks(ctx, with)
+			return err
+		})
+		return func(time.Time) { f.takeTasks(tasks) }, err
+	},
+}
+
+// takeTasks accepts a list of tasks.
+func (f *feed) takeTasks(tasks []pve.Task) {
+	slices.SortFunc(tasks, func(a, b pve.Task) int {
+		return cmp.Or(b.UPID.Start.Compare(a.UPID.Start), strings.Compare(a.UPID.String(), b.UPID.String()))
+	})
+	tasks = slices.Clip(slices.CompactFunc(tasks, func(a, b pve.Task) bool { return a.UPID == b.UPID }))
+	tasks = tasks[:min(len(tasks), maxTasks)]
+	if f.workRevision > 0 && slices.Equal(tasks, f.work) {
+		return
+	}
+	f.touch(tasks)
+	f.work = tasks
+	f.workRevision++
+	f.lay()
+}
+
+// touch notes the guests of tasks that have begun or ended since the list before.
+func (f *feed) touch(tasks []pve.Task) {
+	before := make(map[string]bool, len(f.work))
+	for _, t := range f.work {
+		before[t.UPID.String()] = t.Running
+	}
+	for _, t := range tasks {
+		ran, known := before[t.UPID.String()]
+		if known && ran == t.Running || f.workRevision == 0 && !t.Running {
+			continue
+		}
+		guest, ok := changes(t)
+		if ok && len(f.touched) < maxTouched && !slices.ContainsFunc(f.touched, func(o touched) bool { return o.vmid == guest }) {
+			f.touched = append(f.touched, touched{t.UPID.Node, guest})
+		}
+	}
+}
 
 // changes tells which guest a task changes. Consoles and shells change none.
 func changes(t pve.Task) (vmid int, ok bool) {
@@ -14,4 +83,55 @@ func changes(t pve.Task) (vmid int, ok bool) {
 	}
 	vmid, err := strconv.Atoi(t.UPID.ID)
 	return vmid, err == nil && vmid > 0
+}
+
+// lookInto asks the guests that tasks have changed how they are.
+func (s *Service) lookInto(ctx context.Context, callers []session.Caller, f *feed) {
+	f.mu.Lock()
+	guests := f.touched
+	f.touched = nil
+	f.mu.Unlock()
+	slots := make(chan struct{}, touchedAtOnce)
+	var all sync.WaitGroup
+	for _, guest := range guests {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			for _, caller := range callers {
+				if ctx.Err() != nil || !signedOut(s.refresh(ctx, caller, f, guest.member, guest.vmid)) {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Tasks is the authenticated action that lists the running and the recent tasks of the caller's nodes, newest first, those
+// of a cluster once. The slice must not be changed.
+func (s *Service) Tasks(ctx context.Context, caller session.Caller) ([]NodeTask, error) {
+	nodes, err := s.nodes.List(ctx, caller)
+	if err != nil {
+		return nil, err
+	}
+	who := audienceOf(caller)
+	feeds := s.feedsOf(who, nodes)
+	if err := s.read(ctx, caller, feeds, taskList); err != nil {
+		return nil, err
+	}
+	seen := s.see(s.fleet(who, nodes), nodes, feeds)
+	var failed error
+	for _, f := range feeds {
+		if f == nil {
+			continue
+		}
+		f.mu.Lock()
+		known, err := f.tasks.known, f.tasks.err
+		f.mu.Unlock()
+		if known {
+			return seen.tasks, nil
+		}
+		failed = cmp.Or(failed, err)
+	}
+	return seen.tasks, failed
 }
