@@ -10,8 +10,21 @@ import (
 )
 
 func (a *API) containerRoutes() []web.Route {
-	return []web.Route{a.listContainers()}
+	return []web.Route{a.listContainers(), a.events()}
 }
+
+func (a *API) events() web.Route {
+	route := document[web.EventsQuery, container.Change](a.site.EventsRoute(), "events", eventsSummary, []string{"too_many_streams", "shutting_down"})
+	route.Doc.Media = "text/event-stream"
+	return route
+}
+
+const eventsSummary = "What changes, as server-sent events. The id of each is the version of what the caller sees. " +
+	"containers: containers that have changed, and nodes with their problems (the schema of the answer). " +
+	"tasks: version, changed (tasks that have begun or ended) and running (how many do). " +
+	"reset: what changed since the version that the client knows can't be told; fetch everything. " +
+	"end: the session has ended; don't come back without another one. " +
+	"A comment comes every 15 seconds"
 
 // listContainers is the route of the containers. Its ETag is the version of what the caller sees, so that a client that
 // asks again for what it has is answered without it.

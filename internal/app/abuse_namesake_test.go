@@ -39,6 +39,7 @@ type victim struct {
 	hash    string // of the session's token
 	entry   string // id of an entry of the audit trail
 	cursor  string // of a page of containers
+	version string // of the list of containers
 	token   string // id of an access token
 	text    string // of that token
 	node    string // id
@@ -80,6 +81,8 @@ func (v victim) guesses(name string) ([]string, bool) {
 		return []string{"everyone"}, true
 	case "before":
 		return []string{v.entry}, true
+	case "version":
+		return []string{v.version}, true
 	case "cursor":
 		return []string{v.cursor}, true
 	case "node", "nodeId":
@@ -157,7 +160,8 @@ func TestAbuseNamesakeWalksEveryRoute(t *testing.T) {
 			v.session, v.hash = v.browser.sessionID(), hash.String()
 			v.token, v.text = v.browser.makeToken("Victim's own", session.ScopeAll)
 			v.entry = v.browser.entries("?whose=mine")[0]["id"].(string)
-			v.cursor = v.browser.get("/api/containers?limit=1").json(t)["next"].(string)
+			page := v.browser.get("/api/containers?limit=1").json(t)
+			v.cursor, v.version = page["next"].(string), page["version"].(string)
 			at, err := addressOf(v.host)
 			if err != nil {
 				t.Fatal(err)

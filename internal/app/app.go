@@ -181,6 +181,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
+	a.server.RegisterOnShutdown(site.EndStreams)
 	if _, err := a.hosts.ClaimCode(ctx); err != nil {
 		return nil, fmt.Errorf("cannot make the claim code: %w", reason(err))
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -188,6 +189,14 @@ func (b *browser) send(req *http.Request) reply {
 		b.t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	if resp.Header.Get("Content-Type") == "text/event-stream" && req.Method != http.MethodHead {
+		// It does not end: what it begins with is the answer.
+		text, err := bufio.NewReader(resp.Body).ReadString('\n')
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		return reply{resp, text}
+	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 8<<20))
 	if err != nil {
 		b.t.Fatal(err)

@@ -2,8 +2,8 @@ package container
 
 import (
 	"encoding/json"
-	"slices"
 	"sync"
+	"time"
 )
 
 // maxTold is how many rows a Change tells; who watches more than change at once fetches the list anew.
@@ -19,14 +19,41 @@ type Change struct {
 	Counts  Counts       `json:"counts" doc:"of all the caller's containers"`
 	Nodes   []Source     `json:"nodes,omitempty" doc:"all nodes, if one of them or its problem has changed"`
 
-	// Tasks are all tasks now, if they have changed.
-	Tasks        []NodeTask `json:"-"`
-	TasksChanged bool       `json:"-"`
-	listChanged  bool
+	// Tasks are those that have begun or ended; nil when none has.
+	Tasks       *TaskChange `json:"-"`
+	listChanged bool
 
 	once    sync.Once
 	encoded []byte
 	failed  error
+}
+
+// TaskChange is what is different between the tasks of two versions.
+type TaskChange struct {
+	Version string     `json:"version" doc:"of what the caller sees from now on"`
+	Tasks   []TaskLine `json:"changed" doc:"tasks that have begun or ended, newest first, at most 100"`
+	Running int        `json:"running" doc:"how many tasks are at work"`
+}
+
+// TaskLine is a task in few words.
+type TaskLine struct {
+	NodeID  string    `json:"nodeId"`
+	UPID    string    `json:"upid"`
+	Type    string    `json:"type" example:"vzstart"`
+	ID      string    `json:"id" doc:"what it works on, a VMID mostly" example:"101"`
+	User    string    `json:"user" example:"root@pam"`
+	Started time.Time `json:"started"`
+	Running bool      `json:"running"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Status  string    `json:"status,omitempty" doc:"how it ended: OK, WARNINGS with their number, or an error" example:"OK"`
+}
+
+// line is the task in few words.
+func (t NodeTask) line() TaskLine {
+	return TaskLine{
+		NodeID: t.NodeID, UPID: t.UPID.String(), Type: t.UPID.Type, ID: t.UPID.ID, User: t.UPID.User,
+		Started: t.UPID.Start, Running: t.Running, Ended: t.End, Status: t.ExitStatus,
+	}
 }
 
 // ListChanged tells whether containers, or nodes with their problems, have changed.
@@ -105,8 +132,25 @@ func (s *snapshot) compare(earlier *snapshot) *Change {
 	if s.sourcesDiffer(earlier) {
 		c.Nodes, c.listChanged = view{s, s.parts}.sources(), true
 	}
-	if !slices.Equal(s.tasks, earlier.tasks) {
-		c.Tasks, c.TasksChanged = s.tasks, true
+	if s.tasksDiffer(earlier) {
+		c.Tasks = s.compareTasks(earlier)
+	}
+	return c
+}
+
+func (s *snapshot) compareTasks(earlier *snapshot) *TaskChange {
+	c := &TaskChange{Version: s.version, Tasks: []TaskLine{}}
+	before := make(map[string]bool, len(earlier.tasks))
+	for _, t := range earlier.tasks {
+		before[t.UPID.String()] = t.Running
+	}
+	for _, t := range s.tasks {
+		if t.Running {
+			c.Running++
+		}
+		if ran, known := before[t.UPID.String()]; (!known || ran != t.Running) && len(c.Tasks) < maxTold {
+			c.Tasks = append(c.Tasks, t.line())
+		}
 	}
 	return c
 }

@@ -57,10 +57,17 @@ type Site struct {
 	known map[string]bool // the host names that Berth answers to
 	// strangers sent forwarded headers that were not believed; misled asked for a host that is not Berth's.
 	strangers, misled notices
+	// streams ends when event streams have to.
+	streams    context.Context
+	endStreams context.CancelFunc
 }
 
 // NewSite returns a site.
-func NewSite(o Options) *Site { return &Site{o: o, known: knownHosts(o)} }
+func NewSite(o Options) *Site {
+	s := &Site{o: o, known: knownHosts(o)}
+	s.streams, s.endStreams = context.WithCancel(context.Background())
+	return s
+}
 
 // Routes are the routes of the pages, the assets and the health probes.
 func (s *Site) Routes() []Route {
