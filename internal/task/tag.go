@@ -29,10 +29,15 @@ type Words []string
 func (w *Words) UnmarshalJSON(raw []byte) error {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
-		*w = strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n\r,;", r) })
+		*w = ParseWords(text)
 		return nil
 	}
 	return json.Unmarshal(raw, (*[]string)(w))
+}
+
+// ParseWords takes a text apart at blanks, commas and semicolons.
+func ParseWords(text string) Words {
+	return strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n\r,;", r) })
 }
 
 func (o ChangeOptions) tagProblems(action Action, fields map[string]string) {

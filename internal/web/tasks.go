@@ -1,0 +1,180 @@
+package web
+
+import (
+	"context"
+	"net/http"
+
+	"berth/internal/fault"
+	"berth/internal/node"
+	"berth/internal/session"
+	"berth/internal/task"
+	"berth/internal/web/view"
+)
+
+// Nodes are the caller's nodes.
+type Nodes interface {
+	List(ctx context.Context, caller session.Caller) ([]node.Node, error)
+}
+
+// taskRoutes are the pages about Proxmox VE's tasks, and what every page shows of them.
+func (s *Site) taskRoutes() []Route {
+	glance := AuthenticatedRoute("GET", "/tasks/glance", Page, s.glance)
+	glance.Passive = true
+	return []Route{
+		glance,
+		AuthenticatedRoute("GET", "/tasks", Page, s.tasks),
+		AuthenticatedRoute("GET", "/tasks/{nodeId}/{upid}", Page, s.task),
+		AuthenticatedRoute("GET", "/tasks/{nodeId}/{upid}/stop", Page, s.taskStopShow),
+		AuthenticatedRoute("POST", "/tasks/{nodeId}/{upid}/stop", Page, s.taskStop),
+		AuthenticatedRoute("POST", "/notices/{id}/seen", Page, s.noticeSeen),
+	}
+}
+
+// tasks is the page of running and recent tasks.
+func (s *Site) tasks(w http.ResponseWriter, r *http.Request, caller session.Caller) error {
+	query, err := DecodeForm[task.ListQuery](r)
+	if err != nil && fault.KindOf(err) != fault.Invalid {
+		return err
+	}
+	if err != nil {
+		query = task.ListQuery{} // an address that somebody changed by hand shows all
+	}
+	list, err := s.o.Tasks.List(r.Context(), caller, query)
+	if err != nil {
+		return err
+	}
+	nodes, err := s.o.Nodes.List(r.Context(), caller)
+	if err != nil {
+		return err
+	}
+	notices, err := s.notices(r.Context(), caller, namesOf(nodes))
+	if err != nil {
+		return err
+	}
+	page := view.Tasks{
+		Shell: s.callerShell(r.Context(), caller, "Tasks", "tasks"), Query: query.Q, Node: query.Node, Status: string(query.Status),
+		Nodes: []view.Option{{Value: "", Label: "All nodes"}}, Running: list.Running, Notices: notices, Now: s.o.Now(),
+	}
+	for _, n := range nodes {
+		page.Nodes = append(page.Nodes, view.Option{Value: n.ID, Label: n.Name})
+	}
+	for _, n := range list.Nodes {
+		page.Troubles = append(page.Troubles, view.Trouble{Name: n.Name, Problem: n.Problem})
+	}
+	for _, t := range list.Items {
+		page.Rows = append(page.Rows, taskRow(t))
+	}
+	s.render(w, r, http.StatusOK, view.TasksPage(page))
+	return nil
+}
+
+func taskRow(t task.Task) view.Task {
+	return view.Task{
+		NodeID: t.NodeID, Host: t.Host, Node: t.Node, UPID: t.UPID.String(), Type: t.Type, VMID: t.VMID, User: t.User, Status: string(t.Status),
+		Exit: t.Exit, Started: t.Started, Ended: t.Ended,
+	}
+}
+
+func logLines(log task.Log) []view.LogLine {
+	lines := make([]view.LogLine, 0, len(log.Lines))
+	for _, line := range log.Lines {
+		lines = append(lines, view.LogLine{N: line.N, Text: line.Text})
+	}
+	return lines
+}
+
+// task is the page of one task with its log.
+func (s *Site) task(w http.ResponseWriter, r *http.Request, caller session.Caller) error {
+	choice := task.TaskChoice{NodeID: r.PathValue("nodeId"), UPID: r.PathValue("upid")}
+	log, err := s.o.Tasks.Log(r.Context(), caller, task.LogQuery{NodeID: choice.NodeID, UPID: choice.UPID, Start: -1})
+	page := view.TaskLog{Task: taskRow(log.Task), Lines: logLines(log), Now: s.o.Now(), Stopped: r.URL.Query().Has("stopped")}
+	switch {
+	case err != nil && log.Task.UPID.IsZero():
+		return err
+	case err != nil:
+		page.Problem = "The log can't be read just now: " + shown(err).Message
+	case len(log.Lines) > 0:
+		page.Before = log.Lines[0].N - 1
+	}
+	page.Shell = s.callerShell(r.Context(), caller, "Task", "tasks")
+	page.Stopped = page.Stopped && log.Task.Status == task.TaskRunning
+	s.render(w, r, http.StatusOK, view.TaskPage(page))
+	return nil
+}
+
+// taskStopShow asks before a task is stopped.
+func (s *Site) taskStopShow(w http.ResponseWriter, r *http.Request, caller session.Caller) error {
+	t, err := s.o.Tasks.Show(r.Context(), caller, task.TaskChoice{NodeID: r.PathValue("nodeId"), UPID: r.PathValue("upid")})
+	if err != nil {
+		return err
+	}
+	page := view.StopTask{Shell: s.callerShell(r.Context(), caller, "Stop a task", "tasks"), Task: taskRow(t), Now: s.o.Now()}
+	s.render(w, r, http.StatusOK, view.StopTaskPage(page))
+	return nil
+}
+
+// taskStop stops a task.
+func (s *Site) taskStop(w http.ResponseWriter, r *http.Request, caller session.Caller) error {
+	choice := task.TaskChoice{NodeID: r.PathValue("nodeId"), UPID: r.PathValue("upid")}
+	_, err := s.o.Tasks.Stop(r.Context(), caller, choice)
+	if err == nil {
+		s.redirect(w, r, view.Task{NodeID: choice.NodeID, UPID: choice.UPID}.Path()+"?stopped")
+		return nil
+	}
+	f := shown(err)
+	if f.Kind != fault.Conflict && f.Kind != fault.Forbidden {
+		return err
+	}
+	t, showErr := s.o.Tasks.Show(r.Context(), caller, choice)
+	if showErr != nil {
+		return err
+	}
+	f, id := explain(r.Context(), r, err)
+	s.render(w, r, status(f.Kind), view.StopTaskPage(view.StopTask{
+		Shell: s.callerShell(r.Context(), caller, "Stop a task", "tasks"), Task: taskRow(t), Now: s.o.Now(),
+		Failure: &view.Failure{Message: f.Message, Hint: f.Hint, ErrorID: id},
+	}))
+	return nil
+}
+
+func (s *Site) notices(ctx context.Context, caller session.Caller, names map[string]string) ([]view.Notice, error) {
+	list, err := s.o.Tasks.Notices(ctx, caller, task.NoticesQuery{})
+	if err != nil {
+		return nil, err
+	}
+	var notices []view.Notice
+	for _, n := range list.Items {
+		notices = append(notices, view.Notice{Operation: operationRow(n.Operation, names), Offer: string(n.Offer)})
+	}
+	return notices, nil
+}
+
+// glance answers with what every page shows of tasks. Open pages ask for it every few seconds, which is no use of the session.
+func (s *Site) glance(w http.ResponseWriter, r *http.Request, caller session.Caller) error {
+	list, err := s.o.Tasks.List(r.Context(), caller, task.ListQuery{Status: task.TaskRunning})
+	if err != nil {
+		return err
+	}
+	names, err := s.nodeNames(r.Context(), caller)
+	if err != nil {
+		return err
+	}
+	notices, err := s.notices(r.Context(), caller, names)
+	if err != nil {
+		return err
+	}
+	s.render(w, r, http.StatusOK, view.GlanceParts(view.Glance{Shell: s.shell(r.Context(), ""), Running: list.Running, Notices: notices, Now: s.o.Now()}))
+	return nil
+}
+
+// noticeSeen takes a notice away.
+func (s *Site) noticeSeen(w http.ResponseWriter, r *http.Request, caller session.Caller) error {
+	if _, err := s.o.Tasks.MarkSeen(r.Context(), caller, task.NoticeChoice{ID: r.PathValue("id")}); err != nil {
+		return err
+	}
+	if r.Header.Get("HX-Request") != "" {
+		return s.glance(w, r, caller)
+	}
+	s.redirect(w, r, "/tasks")
+	return nil
+}
