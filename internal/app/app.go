@@ -163,10 +163,10 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	trail := audit.NewReader(a.store, signIns)
 	a.containers = container.NewService(a.nodes, o.now)
 	a.tasks = task.NewService(task.Options{
-		Store: a.store, Nodes: a.nodes, Containers: containers{a.containers}, Audit: a.trail, Now: o.now, Pause: o.pause,
+		Store: a.store, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Now: o.now, Pause: o.pause,
 	})
 	site := web.NewSite(web.Options{
-		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.store.Ping,
+		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Tasks: a.tasks, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.store.Ping,
 		SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,

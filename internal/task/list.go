@@ -3,25 +3,22 @@ package task
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"berth/internal/audit"
+	"berth/internal/container"
 	"berth/internal/fault"
-	"berth/internal/node"
 	"berth/internal/pve"
 	"berth/internal/session"
 )
 
 const (
-	// listTime bounds how long a list waits for a node.
-	listTime = 5 * time.Second
-	// maxListed bounds a list of tasks, and maxAsked how many nodes are asked at a time.
+	// maxListed bounds a list of tasks.
 	maxListed = 500
-	maxAsked  = 8
 	// maxLog bounds the lines of one answer with a log.
 	maxLog = 500
 )
@@ -98,35 +95,39 @@ func (s *Service) List(ctx context.Context, caller session.Caller, q ListQuery) 
 	if err != nil {
 		return Tasks{}, err
 	}
+	names := make(map[string]string, len(nodes))
+	for _, n := range nodes {
+		names[n.ID] = n.Name
+	}
+	all, err := s.o.Containers.Tasks(ctx, caller)
+	var unread *pve.Error
+	if err != nil && !errors.As(err, &unread) && fault.KindOf(err) != fault.Unreachable {
+		return Tasks{}, err
+	}
 	list := Tasks{Items: []Task{}, Nodes: []Trouble{}}
-	type key struct{ cluster, upid string }
-	seen := map[key]bool{}
 	words := strings.Fields(strings.ToLower(q.Q))
-	for _, read := range s.readAll(ctx, caller, nodes) {
-		if sessionOver(read.err) && fault.KindOf(read.err) == fault.Unauthenticated {
-			return Tasks{}, read.err
+	for _, t := range all {
+		if t.Running {
+			list.Running++
 		}
-		if read.err != nil {
-			list.Nodes = append(list.Nodes, Trouble{NodeID: read.node.ID, Name: read.node.Name, Problem: unread(read.err)})
-		}
-		for _, t := range read.tasks {
-			k := key{read.node.Cluster, t.UPID.String()}
-			if seen[k] {
-				continue
-			}
-			seen[k] = true
-			if t.Running {
-				list.Running++
-			}
-			if row := listed(read.node, t); q.matches(row, words) {
-				list.Items = append(list.Items, row)
-			}
+		if row := listed(t.NodeID, names[t.NodeID], t.Task); q.matches(row, words) {
+			list.Items = append(list.Items, row)
 		}
 	}
 	slices.SortFunc(list.Items, func(a, b Task) int {
 		return cmp.Or(first(a.Status == TaskRunning, b.Status == TaskRunning), b.Started.Compare(a.Started), cmp.Compare(a.UPID.String(), b.UPID.String()))
 	})
 	list.Items = list.Items[:min(len(list.Items), maxListed)]
+	// What keeps a node's containers from being read keeps its tasks too.
+	seen, err := s.o.Containers.List(ctx, caller, container.Query{Limit: "1"})
+	if fault.KindOf(err) == fault.Unauthenticated && err != nil {
+		return Tasks{}, err
+	}
+	for _, n := range seen.Nodes {
+		if n.Problem != "" {
+			list.Nodes = append(list.Nodes, Trouble{NodeID: n.NodeID, Name: n.Name, Problem: n.Problem})
+		}
+	}
 	return list, nil
 }
 
@@ -141,49 +142,9 @@ func first(a, b bool) int {
 	return 1
 }
 
-type reading struct {
-	node  node.Node
-	tasks []pve.Task
-	err   error
-}
-
-// readAll asks all nodes at the same time, so that a slow one delays nobody else for long.
-func (s *Service) readAll(ctx context.Context, caller session.Caller, nodes []node.Node) []reading {
-	readings := make([]reading, len(nodes))
-	turns := make(chan struct{}, maxAsked)
-	var wait sync.WaitGroup
-	for i, n := range nodes {
-		wait.Go(func() {
-			turns <- struct{}{}
-			defer func() { <-turns }()
-			ctx, cancel := context.WithTimeout(ctx, listTime)
-			defer cancel()
-			readings[i].node = n
-			readings[i].err = s.o.Nodes.Call(ctx, caller, n.ID, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
-				readings[i].tasks, err = host.ClusterTasks(ctx, with)
-				return err
-			})
-		})
-	}
-	wait.Wait()
-	return readings
-}
-
-func unread(err error) string {
-	switch {
-	case pve.IsKind(err, pve.KindForbidden):
-		return "it refuses to list tasks to this account"
-	case fault.As(err) != nil:
-		return fault.As(err).Message
-	case pve.IsKind(err, pve.KindCertificate):
-		return "its certificate has changed, so nothing was sent to it"
-	}
-	return "it doesn't answer"
-}
-
-func listed(at node.Node, t pve.Task) Task {
+func listed(nodeID, host string, t pve.Task) Task {
 	row := Task{
-		NodeID: at.ID, Host: at.Name, Node: t.UPID.Node, UPID: t.UPID, Type: t.UPID.Type, User: t.UPID.User, Exit: shortened(t.ExitStatus),
+		NodeID: nodeID, Host: host, Node: t.UPID.Node, UPID: t.UPID, Type: t.UPID.Type, User: t.UPID.User, Exit: shortened(t.ExitStatus),
 		Started: t.UPID.Start, Ended: t.End, Status: statusOf(t),
 	}
 	if vmid, err := strconv.Atoi(t.UPID.ID); err == nil && vmid >= pve.MinVMID && vmid <= pve.MaxVMID {
@@ -245,7 +206,7 @@ func (s *Service) Show(ctx context.Context, caller session.Caller, in TaskChoice
 	if err != nil {
 		return Task{}, unknownTask(err)
 	}
-	return listed(at, t), nil
+	return listed(at.ID, at.Name, t), nil
 }
 
 func unknownTask(err error) error {

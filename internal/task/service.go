@@ -39,6 +39,7 @@ type Containers interface {
 	List(ctx context.Context, caller session.Caller, q container.Query) (container.List, error)
 	Find(ctx context.Context, caller session.Caller, nodeID string, vmid int) (*container.Container, error)
 	Refresh(ctx context.Context, caller session.Caller, nodeID string, vmid int)
+	Tasks(ctx context.Context, caller session.Caller) ([]container.NodeTask, error)
 }
 
 // Nodes are the caller's nodes.

@@ -17,6 +17,7 @@ import (
 	"berth/internal/fault"
 	"berth/internal/node"
 	"berth/internal/session"
+	"berth/internal/task"
 	"berth/internal/token"
 	"berth/internal/web/static"
 	"berth/internal/web/view"
@@ -30,6 +31,7 @@ type Options struct {
 	Nodes       *node.Service
 	Tokens      *token.Service
 	Containers  *container.Service
+	Tasks       *task.Service
 	Trail       *audit.Reader
 	Preferences Preferences
 	Now         func() time.Time
@@ -71,7 +73,7 @@ func NewSite(o Options) *Site {
 
 // Routes are the routes of the pages, the assets and the health probes.
 func (s *Site) Routes() []Route {
-	return append(slices.Concat(s.hostRoutes(), s.tokenRoutes(), s.dashboardRoutes()), []Route{
+	return append(slices.Concat(s.hostRoutes(), s.tokenRoutes(), s.dashboardRoutes(), s.changeRoutes(), s.taskRoutes()), []Route{
 		PublicRoute("GET", "/login", Page, s.loginShow),
 		PublicRoute("POST", "/login", Page, s.login),
 		PublicRoute("GET", "/login/tfa", Page, s.secondFactorShow),

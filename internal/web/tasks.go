@@ -5,16 +5,10 @@ import (
 	"net/http"
 
 	"berth/internal/fault"
-	"berth/internal/node"
 	"berth/internal/session"
 	"berth/internal/task"
 	"berth/internal/web/view"
 )
-
-// Nodes are the caller's nodes.
-type Nodes interface {
-	List(ctx context.Context, caller session.Caller) ([]node.Node, error)
-}
 
 // taskRoutes are the pages about Proxmox VE's tasks, and what every page shows of them.
 func (s *Site) taskRoutes() []Route {

@@ -3,6 +3,7 @@ import "htmx.org";
 import { startConnection } from "./connection";
 import { startCopy } from "./copy";
 import { startFleet } from "./fleet";
+import { startLive } from "./live";
 import { startRealms } from "./realm";
 import { startSignIn } from "./signin";
 import { startThemeSwitch } from "./themeswitch";
@@ -16,4 +17,5 @@ document.querySelector(".rail-nav [aria-current]")?.scrollIntoView({ block: "nea
 if (document.getElementById("signed-out")) {
   startConnection();
   startFleet();
+  startLive();
 }

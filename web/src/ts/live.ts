@@ -1,0 +1,64 @@
+import { answered, sessionEnded, unanswered } from "./connection";
+import { morph } from "./fleetmorph";
+
+// Parts of pages that follow what goes on: an element with data-live is asked for again at that address every data-every
+// milliseconds, as long as it is in sight and its answer still says so. Of the answer each element with data-part takes the
+// place of the one that has its id.
+
+/** When each part, by its id, is due to be asked for. */
+const due = new Map<string, number>();
+const asking = new Set<string>();
+
+export function startLive(): void {
+  setInterval(() => {
+    if (document.hidden || sessionEnded()) return;
+    const now = Date.now();
+    for (const part of document.querySelectorAll<HTMLElement>("[data-live]")) {
+      const at = due.get(part.id);
+      // The first time is soon after the page: what is at a glance is not in the page itself.
+      if (at === undefined) due.set(part.id, now + (part.childElementCount > 0 ? Number(part.dataset.every) : 0));
+      else if (now >= at && !asking.has(part.id)) void ask(part);
+    }
+  }, 250);
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!(form instanceof HTMLFormElement) || form.dataset.quiet === undefined) return;
+    event.preventDefault();
+    void quietly(form);
+  });
+  for (const log of document.querySelectorAll<HTMLElement>("[data-scroll]")) log.scrollTop = log.scrollHeight;
+}
+
+async function ask(part: HTMLElement): Promise<void> {
+  asking.add(part.id);
+  try {
+    const response = await fetch(part.dataset.live ?? "", { cache: "no-store" });
+    if (answered(response) && response.ok) show(await response.text());
+  } catch {
+    unanswered();
+  } finally {
+    asking.delete(part.id);
+    due.set(part.id, Date.now() + Number(part.dataset.every));
+  }
+}
+
+/** Sends a form without leaving the page; the answer has the parts that have changed. */
+async function quietly(form: HTMLFormElement): Promise<void> {
+  try {
+    const response = await fetch(form.action, { method: "POST", headers: { "HX-Request": "true" } });
+    if (answered(response) && response.ok) show(await response.text());
+  } catch {
+    unanswered();
+  }
+}
+
+function show(text: string): void {
+  const next = new DOMParser().parseFromString(text, "text/html");
+  for (const part of next.querySelectorAll<HTMLElement>("[data-part]")) {
+    const old = document.getElementById(part.id);
+    if (!old) continue;
+    const logs = [...old.querySelectorAll<HTMLElement>("[data-scroll]")].filter((log) => log.scrollTop + log.clientHeight >= log.scrollHeight - 4);
+    morph(old, document.importNode(part, true));
+    for (const log of logs) log.scrollTop = log.scrollHeight;
+  }
+}
