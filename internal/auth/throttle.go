@@ -174,13 +174,17 @@ func (t *Try) Void(ctx context.Context) error {
 	return t.throttle.store.GiveBack(ctx, t.throttle.now(), slices.Concat(t.taken, t.success))
 }
 
-// limitTest is for tests of nodes: about 10 a minute for each identity.
-var limitTest = Limit{Name: "node test", Free: 10, First: 6 * time.Second, Longest: 6 * time.Second}
+// limitTest and limitTestAddress are for tests of nodes: about 10 a minute for each identity, and 30 from each address,
+// behind which there may be several people.
+var (
+	limitTest        = Limit{Name: "node test", Free: 10, First: 6 * time.Second, Longest: 6 * time.Second}
+	limitTestAddress = Limit{Name: "node test address", Free: 30, First: 2 * time.Second, Longest: 2 * time.Second}
+)
 
 // TestNode counts one test of a node for the client of ctx and for an identity: each tells whether something answers at
 // an address that they chose. The error is a fault: too many attempts, or the store can't be reached.
 func (t *Throttle) TestNode(ctx context.Context, of session.Identity) error {
-	_, err := t.take(ctx, nil, counter(limitProbe, network(session.ClientFrom(ctx).Address)),
+	_, err := t.take(ctx, nil, counter(limitTestAddress, network(session.ClientFrom(ctx).Address)),
 		counter(limitTest, of.Datacenter, strings.ToLower(of.UserID)))
 	return err
 }

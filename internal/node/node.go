@@ -113,10 +113,13 @@ func NewService(o Options) *Service {
 	return s
 }
 
+// Wait waits for what runs in the background.
+func (s *Service) Wait() { s.background.Wait() }
+
 // Close ends what runs in the background, and waits for it.
 func (s *Service) Close() {
 	s.stop()
-	s.background.Wait()
+	s.Wait()
 }
 
 // List returns the caller's nodes, the default first, then by name. A caller who has never been here before gets one: the

@@ -82,7 +82,7 @@ func refused(p plan, err error) error {
 		return certificateQuestion(p, certificate, err)
 	case errors.As(err, &address):
 		return fault.InvalidInput(map[string]string{"host": "Berth does not connect to this address"})
-	case e.Kind == pve.KindNotProxmox || e.Kind == pve.KindUnsupported:
+	case e.Kind == pve.KindNotProxmox, e.Kind == pve.KindUnsupported, e.Kind == pve.KindNotFound:
 		return &fault.Error{Kind: fault.Unreachable, Code: "not_proxmox", Message: at + " answers, but not as a Proxmox VE host does.",
 			Hint: "Proxmox VE listens on port 8006 unless a proxy stands before it.", Cause: err}
 	case e.Kind == pve.KindTooLarge:

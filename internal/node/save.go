@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -234,23 +235,48 @@ func (s *Service) settle(ctx context.Context, caller session.Caller, r Record, i
 			return err
 		}
 	}
-	if in.SameAs == "" {
+	switch in.SameAs {
+	case "":
 		return nil
+	case notSame:
+		return s.separate(ctx, caller, r.ID)
 	}
-	groupID, ids := newID(), []string{r.ID}
-	if in.SameAs != notSame {
-		other, err := s.record(ctx, caller, in.SameAs)
-		if err != nil {
-			return err
-		}
-		if ids = append(ids, other.ID); other.SaidGroup != "" {
-			groupID = other.SaidGroup
-		}
+	other, err := s.record(ctx, caller, in.SameAs)
+	if err != nil {
+		return err
 	}
-	if err := s.store.GroupNodes(ctx, caller.Identity, groupID, ids...); err != nil {
+	return s.putTogether(ctx, caller, cmp.Or(other.SaidGroup, newID()), r.ID, other.ID)
+}
+
+func (s *Service) putTogether(ctx context.Context, caller session.Caller, group string, ids ...string) error {
+	if err := s.store.GroupNodes(ctx, caller.Identity, group, ids...); err != nil {
 		return notStored(err)
 	}
 	s.changed(caller.Identity)
+	return nil
+}
+
+// separate notes that a node leads where no other does, as its owner says, so that this is not asked again.
+func (s *Service) separate(ctx context.Context, caller session.Caller, id string) error {
+	r, err := s.record(ctx, caller, id)
+	if err != nil {
+		return err
+	}
+	records, err := s.records(ctx, caller)
+	if err != nil {
+		return err
+	}
+	asked := map[string]bool{id: true}
+	for _, other := range records {
+		if n := newer(r, other); n.SaidGroup == "" && other.Group != r.Group && alike(r, other) {
+			asked[n.ID] = true
+		}
+	}
+	for one := range asked {
+		if err := s.putTogether(ctx, caller, newID(), one); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -49,11 +50,19 @@ func viewOf(r Record, all []Record) View {
 		case other.ID == r.ID:
 		case other.Group == r.Group:
 			v.SameAs = append(v.SameAs, other.ID)
-		case (r.SaidGroup == "" || other.SaidGroup == "") && alike(r, other):
+		case newer(r, other).SaidGroup == "" && alike(r, other):
 			v.PerhapsSameAs = append(v.PerhapsSameAs, other.ID)
 		}
 	}
 	return v
+}
+
+// newer is the later made of two nodes: it is the one of which is asked whether it leads where the other does.
+func newer(a, b Record) Record {
+	if cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) > 0 {
+		return a
+	}
+	return b
 }
 
 // LoginHost is one that the caller's own sign-in is good for.
