@@ -38,6 +38,7 @@ func (a *API) listContainers() web.Route {
 		if err != nil {
 			return err
 		}
+		a.containers.Addresses(r.Context(), caller, container.Refs(list.Items)) // for whoever asks next
 		// When its nodes were read is in the answer and not in the version: two answers mean the same, byte by byte or not.
 		tag := `W/"` + list.Version + `"`
 		w.Header().Set("ETag", tag)

@@ -68,6 +68,15 @@ type Ref struct {
 // Ref is the container's name for programs.
 func (c *Container) Ref() Ref { return Ref{c.NodeID, c.VMID} }
 
+// Refs are the containers' names for programs.
+func Refs(of []*Container) []Ref {
+	refs := make([]Ref, len(of))
+	for i, c := range of {
+		refs[i] = c.Ref()
+	}
+	return refs
+}
+
 // equal tells whether two readings of a container show the same.
 func (c *Container) equal(o *Container) bool {
 	return c.NodeID == o.NodeID && c.Door == o.Door && c.Kind == o.Kind && c.Node == o.Node && c.VMID == o.VMID && c.Name == o.Name &&

@@ -50,10 +50,17 @@ type feed struct {
 	overlays map[int]overlay
 	// work are the tasks of the last reading of theirs that worked, newest first; touched are the guests that tasks have
 	// begun or ended to change since somebody last looked into that.
-	work    []pve.Task
-	touched []touched
-	// rows are the guests as they are shown: base, with what else is known laid over it.
+	work       []pve.Task
+	workWeight int
+	touched    []touched
+	// addresses are those that were asked for, by VMID; lookups those that are to be asked for, lookers how many ask.
+	addresses map[int]address
+	lookups   []lookup
+	lookers   int
+	laidAt    time.Time // when addresses were laid over the rows last
+	// rows are the guests as they are shown: base, with what else is known laid over it; laid is how many are not base's.
 	rows []*Container
+	laid int
 	// Counted up when rows or the trouble have changed, and when the tasks have.
 	revision, workRevision uint64
 }
@@ -105,7 +112,11 @@ func (r *reader) pause() time.Duration {
 func (f *feed) take(read *collection, now time.Time) {
 	next := read.guests()
 	old := f.base
+	f.keepAddresses(next)
 	for i, c := range next {
+		if a := f.addresses[c.VMID]; len(a.list) > 0 {
+			c.Addresses = a.list
+		}
 		for len(old) > 0 && old[0].VMID < c.VMID {
 			old = old[1:]
 		}
@@ -145,16 +156,21 @@ func (c *Container) rate(earlier *Container) {
 // lay makes the rows anew, of those that have not changed the same ones.
 func (f *feed) lay() {
 	running := f.running()
-	before, changed := f.rows, false
+	before, old := f.rows, f.rows
 	rows := f.base
-	if len(f.overlays)+len(running) > 0 {
+	f.laid = 0
+	if len(f.overlays)+len(running)+len(f.addresses) > 0 {
 		rows = make([]*Container, 0, len(f.base))
-		old := before
 		for _, c := range f.base {
 			o, over := f.overlays[c.VMID]
 			task := running[c.VMID]
-			if over || task != nil {
-				c = c.with(o, over, task)
+			addresses := c.Addresses
+			if a := f.addresses[c.VMID]; a.list != nil {
+				addresses = a.list
+			}
+			if over || task != nil || !slices.Equal(addresses, c.Addresses) {
+				c = c.with(o, over, task, addresses)
+				f.laid++
 				for len(old) > 0 && old[0].VMID < c.VMID {
 					old = old[1:]
 				}
@@ -165,17 +181,21 @@ func (f *feed) lay() {
 			rows = append(rows, c)
 		}
 	}
-	changed = !slices.Equal(before, rows)
 	f.rows = rows
-	if changed {
+	if !slices.Equal(before, rows) {
 		f.revision++
 	}
 }
 
+// heavy is about how many bytes the feed takes.
+func (f *feed) heavy() int {
+	return f.weight + f.workWeight + f.laid*containerSize + len(f.addresses)*addressSize
+}
+
 // with is a copy of a container with what else is known of it.
-func (c *Container) with(o overlay, over bool, task *RunningTask) *Container {
+func (c *Container) with(o overlay, over bool, task *RunningTask, addresses []string) *Container {
 	row := *c
-	row.Task = task
+	row.Task, row.Addresses = task, addresses
 	if over {
 		row.Status, row.CPU, row.Mem, row.Disk = o.status.Status, o.status.CPU, o.status.Mem, o.status.Disk
 		row.Uptime = int64(o.status.Uptime / time.Second)

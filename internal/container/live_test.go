@@ -2,7 +2,10 @@ package container
 
 import (
 	"context"
+	"net/netip"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +21,10 @@ type host struct {
 	dc     *sim.Datacenter
 	at     *pve.Host
 	ticket pve.Ticket
+
+	mu         sync.Mutex
+	calls      int
+	busy, most int // calls at the same time
 }
 
 // newHost starts a simulated host and signs in.
@@ -56,6 +63,16 @@ func (h *host) List(context.Context, session.Caller) ([]node.Node, error) {
 }
 
 func (h *host) Call(ctx context.Context, _ session.Caller, _ string, call func(context.Context, *pve.Host, pve.Credentials) error) error {
+	h.mu.Lock()
+	h.calls++
+	h.busy++
+	h.most = max(h.most, h.busy)
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		h.busy--
+		h.mu.Unlock()
+	}()
 	return call(ctx, h.at, h.ticket)
 }
 
@@ -205,5 +222,115 @@ func TestWatchWithFewRights(t *testing.T) {
 	}
 	if tasks, err := s.Tasks(t.Context(), alice); err != nil || len(tasks) != 0 {
 		t.Errorf("%v, %v", tasks, err)
+	}
+}
+
+// Addresses are asked for when somebody looks, a few at a time, of running containers themselves and of others in their
+// configuration; then they are found by searching, and kept for a minute.
+func TestAddresses(t *testing.T) {
+	clock := newSimClock()
+	h := newHost(t, "root@pam", sim.Options{Now: clock.now, Containers: 60})
+	s := NewService(h, clock.now)
+	defer s.Close()
+	alice := caller("dc", "root@pam", 1)
+	list := func(q Query) List {
+		t.Helper()
+		l, err := s.List(t.Context(), alice, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	first := list(Query{})
+	of := slices.DeleteFunc(slices.Clone(first.Items), func(c *Container) bool { return c.Template })
+	static := map[int]bool{} // of those that don't run
+	for _, c := range of {
+		if config, err := h.at.ContainerConfig(t.Context(), h.ticket, c.Node, c.VMID); err != nil {
+			t.Fatal(err)
+		} else if c.Status != sim.Running {
+			static[c.VMID] = !strings.Contains(config.Options["net0"], "ip=dhcp")
+		}
+	}
+	ask := func() (calls int) {
+		t.Helper()
+		h.mu.Lock()
+		before := h.calls
+		h.most = 0
+		h.mu.Unlock()
+		s.Addresses(t.Context(), alice, Refs(first.Items))
+		s.Addresses(t.Context(), alice, Refs(first.Items)) // another page
+		f := s.feeds[source{alice.Identity, "n"}]
+		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			f.mu.Lock()
+			over := f.lookers == 0
+			f.mu.Unlock()
+			if over {
+				break
+			}
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.calls - before
+	}
+	if calls := ask(); calls != len(of) || h.most > maxLookers {
+		t.Errorf("%d calls for %d containers, %d of them at once", calls, len(of), h.most)
+	}
+	got := list(Query{})
+	if got.Version == first.Version {
+		t.Error("nobody is told that there are addresses")
+	}
+	running, stopped := 0, 0
+	for _, c := range got.Items {
+		known := slices.ContainsFunc(c.Addresses, func(a string) bool { return strings.HasPrefix(a, "192.168.") })
+		switch {
+		case c.Template:
+			if len(c.Addresses) > 0 {
+				t.Errorf("template %d has %v", c.VMID, c.Addresses)
+			}
+		case c.Status == sim.Running:
+			if running++; !known || slices.Contains(c.Addresses, "127.0.0.1") {
+				t.Errorf("%d runs and has %v", c.VMID, c.Addresses)
+			}
+		default:
+			if stopped++; known != static[c.VMID] {
+				t.Errorf("%d is stopped and has %v, static %v", c.VMID, c.Addresses, static[c.VMID])
+			}
+		}
+	}
+	if running == 0 || stopped == 0 {
+		t.Fatalf("%d run and %d don't", running, stopped)
+	}
+	one := got.Items[slices.IndexFunc(got.Items, func(c *Container) bool { return len(c.Addresses) > 0 })]
+	if found := list(Query{Q: one.Addresses[0]}); !slices.Contains(found.Items, one) {
+		t.Errorf("%d is not found by %s", one.VMID, one.Addresses[0])
+	}
+	if calls := ask(); calls != 0 {
+		t.Errorf("%d calls for addresses that were just asked for", calls)
+	}
+	clock.advance(fresh)
+	if again := list(Query{}); again.Version != got.Version {
+		t.Error("the next reading has lost the addresses")
+	}
+	clock.advance(addressLife)
+	list(Query{})
+	if calls := ask(); calls != len(of) {
+		t.Errorf("%d calls after a minute, want %d", calls, len(of))
+	}
+}
+
+func TestShownAddresses(t *testing.T) {
+	found := configured(map[string]string{
+		"net0": "name=eth0,bridge=vmbr0,gw=10.0.0.1,ip=10.0.0.5/24,ip6=2001:db8::5/64", "net1": "name=eth1,ip=dhcp,ip6=auto", "net2": "name=eth2,ip=10.0.0.4/24",
+		"mp0": "/srv,mp=/srv,ip=10.9.9.9/24", "net3": "ip=127.0.0.1/8,ip6=fe80::1/64", "net4": "ip=10.0.0.4/8",
+	})
+	if got := shownAddresses(found); !slices.Equal(got, []string{"10.0.0.4", "10.0.0.5", "2001:db8::5"}) {
+		t.Errorf("%v", got)
+	}
+	var many []netip.Addr
+	for i := range 100 {
+		many = append(many, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
+	}
+	if got := shownAddresses(many); len(got) != maxAddresses {
+		t.Errorf("%d addresses", len(got))
 	}
 }

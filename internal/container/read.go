@@ -129,7 +129,7 @@ func (s *Service) land(ctx context.Context, f *feed, what subject, fl *flight, t
 		r.failures++
 	}
 	changed := f.state() != before
-	weight := f.weight
+	weight := f.heavy()
 	f.mu.Unlock()
 	s.weigh(f, weight)
 	close(fl.done)

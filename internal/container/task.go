@@ -8,14 +8,16 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"berth/internal/pve"
 	"berth/internal/session"
 )
 
 const (
-	// maxTasks bounds the tasks that are kept of one node.
-	maxTasks = 500
+	// maxTasks and maxTaskText bound the tasks that are kept of one node: how many, and bytes of what is written in them.
+	maxTasks    = 1000
+	maxTaskText = 256 << 10
 	// maxTouched bounds for how many guests their own word is asked after one reading of tasks, touchedAtOnce how many
 	// are asked at the same time.
 	maxTouched    = 32
@@ -47,8 +49,17 @@ func (f *feed) takeTasks(tasks []pve.Task) {
 	slices.SortFunc(tasks, func(a, b pve.Task) int {
 		return cmp.Or(b.UPID.Start.Compare(a.UPID.Start), strings.Compare(a.UPID.String(), b.UPID.String()))
 	})
-	tasks = slices.Clip(slices.CompactFunc(tasks, func(a, b pve.Task) bool { return a.UPID == b.UPID }))
-	tasks = tasks[:min(len(tasks), maxTasks)]
+	tasks = slices.CompactFunc(tasks, func(a, b pve.Task) bool { return a.UPID == b.UPID })
+	text := 0
+	for i, t := range tasks {
+		text += len(t.UPID.String()) + len(t.ExitStatus)
+		if i == maxTasks || text > maxTaskText {
+			tasks = tasks[:i]
+			break
+		}
+	}
+	tasks = slices.Clone(tasks) // of a long list only what is kept
+	f.workWeight = len(tasks)*int(unsafe.Sizeof(pve.Task{})) + text
 	if f.workRevision > 0 && slices.Equal(tasks, f.work) {
 		return
 	}

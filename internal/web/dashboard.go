@@ -69,6 +69,7 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 	for _, tag := range list.Tags {
 		page.TagList = append(page.TagList, view.Choice{Value: tag, Label: tag})
 	}
+	s.o.Containers.Addresses(r.Context(), caller, container.Refs(list.Items))
 	page.Rows = make([]view.Container, len(list.Items))
 	for i, c := range list.Items {
 		page.Rows[i] = dashboardRow(c, nodes)
