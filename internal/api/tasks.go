@@ -8,12 +8,12 @@ import (
 // changeCodes are the problem codes of whatever changes a container.
 var changeCodes = []string{
 	"container_busy", "container_locked", "container_template", "container_changed", "virtual_machine", "wrong_state", "privilege_missing", "refused_by_proxmox",
-	"forbidden_by_proxmox", "too_many_operations", "host_unreachable", "host_refused", "certificate_changed",
+	"forbidden_by_proxmox", "too_many_operations", "host_unreachable", "host_refused", "certificate_changed", "token_refused", "sign_in_needed",
 }
 
 // taskRoutes are the routes of changes, of what came of them, and of Proxmox VE's tasks.
 func (a *API) taskRoutes() []web.Route {
-	hostCodes := []string{"host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox"}
+	hostCodes := []string{"host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox", "token_refused", "sign_in_needed"}
 	return []web.Route{
 		authenticated("POST", "/api/containers/{nodeId}/{vmid}/{action}", "changeContainer",
 			"Start, shut down, stop, reboot, suspend, resume, tag or delete a container", a.tasks.Change, nil, append(changeCodes, "confirmation_required")...).WithScope(session.ScopePower),
