@@ -98,6 +98,10 @@ func (c *collection) take(r pve.Resource, on *account, share int) (*Container, e
 		CPU: r.CPU, MaxCPU: r.MaxCPU, Mem: r.Mem, MaxMem: r.MaxMem, Disk: r.Disk, MaxDisk: r.MaxDisk,
 		Uptime: int64(r.Uptime / time.Second), Tags: tags, MoreTags: len(r.Tags) - kept, Addresses: []string{},
 		Lock: c.shared(r.Lock, on), Template: r.Template, received: r.NetIn, sent: r.NetOut,
+		folded: strings.ToLower(r.Name),
+	}
+	if added.folded != r.Name {
+		on.text += len(added.folded)
 	}
 	if on.text > maxText/share {
 		return nil, errMuchText

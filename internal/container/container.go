@@ -49,6 +49,15 @@ type Container struct {
 
 	// Counters since the start, in bytes, of which the rates are made.
 	received, sent int64
+	// folded is the name in small letters, for sorting and searching; empty until somebody made it.
+	folded string
+}
+
+func (c *Container) fold() string {
+	if c.folded != "" {
+		return c.folded
+	}
+	return strings.ToLower(c.Name)
 }
 
 // RunningTask is a task of Proxmox VE's that is at work on a container.
@@ -282,6 +291,6 @@ func (f filter) matches(c *Container) bool {
 // matches tells whether a word in small letters occurs in what is shown of the container itself.
 func (c *Container) matches(word string) bool {
 	contains := func(text string) bool { return strings.Contains(strings.ToLower(text), word) }
-	return contains(c.Name) || strings.HasPrefix(strconv.Itoa(c.VMID), word) || contains(c.Node) ||
+	return strings.Contains(c.fold(), word) || strings.HasPrefix(strconv.Itoa(c.VMID), word) || contains(c.Node) ||
 		slices.ContainsFunc(c.Tags, contains) || slices.ContainsFunc(c.Addresses, contains)
 }

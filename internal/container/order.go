@@ -13,7 +13,7 @@ import (
 // columns compare two containers by what a list can be sorted by.
 var columns = map[string]func(a, b *Container) int{
 	"vmid":   func(a, b *Container) int { return cmp.Compare(a.VMID, b.VMID) },
-	"name":   func(a, b *Container) int { return cmp.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) },
+	"name":   func(a, b *Container) int { return cmp.Compare(a.fold(), b.fold()) },
 	"status": func(a, b *Container) int { return cmp.Compare(a.Status, b.Status) },
 	"node":   func(a, b *Container) int { return cmp.Compare(a.Node, b.Node) },
 	"cpu":    func(a, b *Container) int { return cmp.Compare(a.CPU, b.CPU) },
