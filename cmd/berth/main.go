@@ -23,12 +23,23 @@ import (
 var version = ""
 
 type commands struct {
-	Demo    demoCommand    `cmd:"" help:"Try Berth with simulated Proxmox hosts; nothing else is needed."`
-	Serve   serveCommand   `cmd:"" help:"Serve the dashboard."`
-	Sim     simCommand     `cmd:"" help:"Run one simulated Proxmox host on its own."`
-	Hosts   hostsCommand   `cmd:"" help:"List, add, re-pin and remove the hosts that people may sign in with."`
-	Keys    keysCommand    `cmd:"" help:"List and rotate the keys that secrets are sealed with."`
-	Version versionCommand `cmd:"" help:"Tell which version this is."`
+	Demo  demoCommand  `cmd:"" help:"Try Berth with simulated Proxmox hosts; nothing else is needed."`
+	Serve serveCommand `cmd:"" help:"Serve the dashboard."`
+	Sim   simCommand   `cmd:"" help:"Run one simulated Proxmox host on its own."`
+	Hosts hostsCommand `cmd:"" help:"List, add, re-pin and remove the hosts that people may sign in with."`
+	Keys  keysCommand  `cmd:"" help:"List and rotate the keys that secrets are sealed with."`
+
+	Login    loginCommand    `cmd:"" group:"remote" help:"Sign in to a Berth, for the commands below."`
+	Logout   logoutCommand   `cmd:"" group:"remote" help:"Sign out."`
+	Ls       lsCommand       `cmd:"" group:"remote" help:"List containers."`
+	Start    startCommand    `cmd:"" group:"remote" help:"Start containers."`
+	Stop     stopCommand     `cmd:"" group:"remote" help:"Stop containers at once."`
+	Shutdown shutdownCommand `cmd:"" group:"remote" help:"Shut containers down."`
+	Reboot   rebootCommand   `cmd:"" group:"remote" help:"Reboot containers."`
+	Logs     logsCommand     `cmd:"" group:"remote" help:"Print the log of a task."`
+
+	Completion completionCommand `cmd:"" help:"Print the completion for a shell."`
+	Version    versionCommand    `cmd:"" help:"Tell which version this is."`
 
 	// TellVersion is what people try who know other programs.
 	TellVersion kong.VersionFlag `name:"version" help:"Tell which version this is."`
@@ -49,7 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	exited := -1
 	parser, err := kong.New(&commands{},
 		kong.Name("berth"),
-		kong.Description("A dashboard for the LXC containers on your Proxmox VE hosts. You sign in with your own Proxmox account."),
+		kong.Description("A dashboard for the LXC containers on your Proxmox VE hosts. You sign in with your own Proxmox account. "+statusHelp),
 		kong.UsageOnError(),
 		kong.ValueFormatter(helpText),
 		kong.Writers(stdout, stderr),
@@ -57,6 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindTo(stdout, (*io.Writer)(nil)),
 		kong.Vars{"version": "berth " + programVersion()},
+		kong.ExplicitGroups([]kong.Group{{Key: "remote", Title: "With a Berth, here or elsewhere:"}}),
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "berth:", err)
@@ -73,24 +85,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exited // --help, --version
 	}
 	if err != nil {
-		return fail(stderr, notUnderstood(err))
+		return fail(stderr, usageError{notUnderstood(err)})
 	}
 	if err := command.Run(); err != nil {
 		return fail(stderr, err)
 	}
-	return 0
+	return statusOK
 }
 
-// fail tells what went wrong, a line for each problem, and returns the exit status.
+// fail tells what went wrong, a line for each problem that was not told before, and returns the exit status.
 func fail(stderr io.Writer, err error) int {
+	if many := (manyErrors)(nil); errors.As(err, &many) {
+		return statusOf(err)
+	}
 	var problems config.Problems
 	if !errors.As(err, &problems) {
-		problems = config.Problems{err.Error()}
+		problems = config.Problems{describe(err)}
 	}
 	for _, p := range problems {
 		fmt.Fprintln(stderr, "berth:", p)
 	}
-	return 1
+	return statusOf(err)
 }
 
 // helpText is what --help says of a flag: its meaning, its default and its variables.

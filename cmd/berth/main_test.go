@@ -167,12 +167,23 @@ func (p *process) stop() {
 	}
 }
 
-// refused runs a command that must end by itself with status 1, and returns what it said about why.
+// refused runs a command that must fail by itself, and returns what it said about why.
 func refused(t *testing.T, env []string, args ...string) string {
 	t.Helper()
+	return ends(t, statusFailed, env, args...)
+}
+
+// misused runs a command that must find fault with how it was called, and returns what it said about it.
+func misused(t *testing.T, env []string, args ...string) string {
+	t.Helper()
+	return ends(t, statusUsage, env, args...)
+}
+
+func ends(t *testing.T, status int, env []string, args ...string) string {
+	t.Helper()
 	p := start(t, env, args...)
-	if code := p.end(); code != 1 {
-		t.Errorf("%v: exit status %d, want 1", args, code)
+	if code := p.end(); code != status {
+		t.Errorf("%v: exit status %d, want %d", args, code, status)
 	}
 	if out := p.out.String(); out != "" {
 		t.Errorf("%v: wrote to stdout: %s", args, out)
