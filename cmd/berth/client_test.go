@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,17 +82,38 @@ func (u user) signIn(d demo, name, host string) {
 	u.must(host+"\n"+name+"\n"+sim.DefaultPassword+"\n", "login", d.url)
 }
 
-// makeToken makes an access token in a browser, and returns its text and its id.
+// makeToken makes an access token in a browser, and a node that it can be used with, and returns its text and its id.
 func (d demo) makeToken(name, host, scope string) (text, id string) {
 	d.t.Helper()
 	b := newBrowser(d.t, d.url)
 	b.signIn(credentials(d.t, host, "", name))
+	d.storeCredential(b)
 	_, body := b.do("POST", "/api/tokens", map[string]any{"name": "of a test " + scope, "scope": scope, "expiresAt": time.Now().AddDate(0, 0, 7).UTC().Format(time.DateOnly)})
 	var made struct{ Token, ID string }
 	if err := json.Unmarshal([]byte(body), &made); err != nil || made.Token == "" {
 		d.t.Fatalf("make a token: %s", body)
 	}
 	return made.Token, made.ID
+}
+
+// storeCredential adds a node that goes by an API token of Berth's making, beside the one that goes by the session.
+func (d demo) storeCredential(b *browser) {
+	d.t.Helper()
+	_, body := b.do("GET", "/api/nodes", nil)
+	var nodes struct {
+		Items      []any
+		LoginHosts []struct{ ID string }
+	}
+	if err := json.Unmarshal([]byte(body), &nodes); err != nil || len(nodes.LoginHosts) == 0 {
+		d.t.Fatalf("nodes: %s", body)
+	}
+	if len(nodes.Items) > 1 {
+		return
+	}
+	resp, body := b.do("POST", "/api/nodes", map[string]any{"name": "scripts", "credential": "made", "loginHost": nodes.LoginHosts[0].ID})
+	if resp.StatusCode != http.StatusOK {
+		d.t.Fatalf("add a node: %d %s", resp.StatusCode, body)
+	}
 }
 
 func writeFile(t *testing.T, text string) string {

@@ -152,7 +152,11 @@ func TestHelp(t *testing.T) {
 			if flag.Name == "help" {
 				continue
 			}
-			_, text, found := strings.Cut(help, " --"+flag.Name+"=")
+			form := " --" + flag.Name + "="
+			if flag.Tag.Negatable != "" {
+				form = " --[no-]" + flag.Name + " "
+			}
+			_, text, found := strings.Cut(help, form)
 			text = flagBegins.Split(text, 2)[0]
 			for _, variable := range flag.Envs {
 				if !found || !strings.Contains(text, "$"+variable) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,12 @@ func (c *logsCommand) Run(ctx context.Context, stdout io.Writer) error {
 	nodeID, upid, err := c.task(ctx, berth)
 	if err != nil {
 		return err
+	}
+	if _, err := berth.TaskLog(ctx, nodeID, upid, 0); err != nil {
+		// Another door to the same cluster may be open: to an access token those are closed that go by a sign-in.
+		if other, otherErr := somewhere(ctx, berth, upid); otherErr == nil {
+			nodeID = other
+		}
 	}
 	out := bufio.NewWriter(stdout)
 	shown := 0
@@ -91,6 +98,7 @@ func (c *logsCommand) task(ctx context.Context, berth *client.Client) (nodeID, u
 	}
 	for _, t := range tasks {
 		if t.VMID == one.VMID && (t.NodeID == one.NodeID || t.Node == one.Node && !lists(t.NodeID)) {
+			fmt.Fprintf(os.Stderr, "berth: %s, %s: %s\n", word(t.Type), word(t.Status), client.Printable(t.UPID))
 			return t.NodeID, t.UPID, nil
 		}
 	}

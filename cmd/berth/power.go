@@ -18,7 +18,7 @@ import (
 type power struct {
 	remote     `embed:""`
 	Containers []string      `arg:"" name:"container" help:"Names, VMIDs or NODE/VMID."`
-	Wait       bool          `negatable:"" default:"true" help:"Wait for the end of the task, and tell how it ended. Default: yes."`
+	Wait       bool          `negatable:"" default:"true" help:"Wait for the end of the task, and tell how it ended."`
 	Timeout    time.Duration `placeholder:"DURATION" help:"How long to wait, for example 90s. A shutdown or reboot gives up after it too, after 60s if it is not given."`
 	JSON       bool          `name:"json" help:"Print JSON."`
 }

@@ -98,6 +98,9 @@ func (p *prompt) read(ctx context.Context, f func() (string, error)) (string, er
 	}()
 	select {
 	case a := <-came:
+		if !isTerminal(os.Stdin) {
+			fmt.Fprintln(p.out) // nobody has pressed the key that would end the line of the question
+		}
 		return a.text, a.err
 	case <-ctx.Done():
 		return "", ctx.Err()

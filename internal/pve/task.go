@@ -261,6 +261,10 @@ func (h *Host) TaskLog(ctx context.Context, credentials Credentials, upid UPID, 
 	if err != nil {
 		return nil, 0, err
 	}
+	// Proxmox VE puts a line in place of a log that is still empty (PVE/Tools.pm, dump_logfile).
+	if a.total == 1 && slices.Equal(lines, []LogLine{{1, "no content"}}) {
+		return nil, 0, nil
+	}
 	return lines, int(max(a.total, 0)), nil
 }
 

@@ -119,6 +119,10 @@ func TestTaskStatusAndLog(t *testing.T) {
 	if err != nil || total != 2 || len(lines) != 2 || lines[1] != (LogLine{2, "TASK OK"}) {
 		t.Errorf("%v, %d, %v", lines, total, err)
 	}
+	h, _ = pinned(t, always(reply("200 OK", `{"total":1,"data":[{"n":1,"t":"no content"}]}`)))
+	if lines, total, err := h.TaskLog(t.Context(), alice, testUPID, 0, 50); err != nil || total != 0 || len(lines) != 0 {
+		t.Errorf("of an empty log: %v, %d, %v", lines, total, err)
+	}
 	for _, bad := range [][2]int{{-1, 50}, {0, 0}, {0, -1}} {
 		if _, _, err := h.TaskLog(t.Context(), alice, testUPID, bad[0], bad[1]); err == nil {
 			t.Errorf("lines %v were asked for", bad)
