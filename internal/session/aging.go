@@ -164,8 +164,15 @@ func (r *Registry) vouched(ctx context.Context, e *entry) error {
 	return nil
 }
 
-// endOver ends the sessions that are in use and whose tickets ran out.
+// endOver ends the sessions that are in use and whose tickets ran out. One replica does it, and tells of it.
 func (r *Registry) endOver(ctx context.Context, now time.Time) error {
+	const what, life = "tickets that ran out", 50 * time.Second // less than there is between two of them
+	switch lease, err := r.lease(ctx, what, life); {
+	case err != nil:
+		return fmt.Errorf("end sessions whose tickets ran out: %w", err)
+	case lease.Taken:
+		return nil
+	}
 	over, err := r.store.AgingSessions(ctx, now.Add(-ticketLife), agingBatch)
 	if err != nil {
 		return fmt.Errorf("list tickets that ran out: %w", err)
@@ -197,7 +204,7 @@ func (r *Registry) RenewAging(ctx context.Context) error {
 		return nil
 	}
 	defer r.aging.Unlock()
-	now, epoch := r.now(), r.currentEpoch()
+	now, as := r.now(), r.current()
 	aging, err := r.store.AgingSessions(ctx, now.Add(-renewLatest), agingBatch)
 	if err != nil {
 		return fmt.Errorf("list aging tickets: %w", err)
@@ -207,7 +214,7 @@ func (r *Registry) RenewAging(ctx context.Context) error {
 		if now.Sub(rec.TicketAt) >= ticketLife {
 			continue
 		}
-		if e := r.remember(rec, epoch); e != nil && r.alive(e, now) {
+		if e := r.remember(rec, as); e != nil && r.alive(e, now) {
 			byHost[e.LoginHost] = append(byHost[e.LoginHost], e)
 		}
 	}

@@ -35,7 +35,11 @@ const (
 	endedKept = 5 * time.Minute
 	// renewTimeout bounds one renewal; it goes on when the request that began it has gone.
 	renewTimeout = 20 * time.Second
-	maxCached    = 10_000
+	// renewLease is longer than that, so that no other replica begins before this one has given up. leasePause is how often
+	// they look.
+	renewLease = renewTimeout + 5*time.Second
+	leasePause = 200 * time.Millisecond
+	maxCached  = 10_000
 	// maxLiving bounds the living sessions of one identity.
 	maxLiving = 100
 	// touchLag is how far the store's last use of a session may be behind, a few Sweeps.
@@ -56,7 +60,22 @@ type Options struct {
 	Ended func(context.Context, Session, Cause)
 	// Vouches tells whether a login host may still vouch for sessions. Nil means that all may.
 	Vouches func(ctx context.Context, loginHost string) (bool, error)
-	Log     *slog.Logger
+	// Proven is for a Store that several replicas write to. It is a number under which what was read may be trusted until Doubt
+	// says otherwise, as long as the number stays; with 0 nothing may be trusted, and every look goes to the Store. Nil means
+	// that nobody else writes to the Store without Reload.
+	Proven func() uint64
+	// Lease is for what only one of several replicas is to do: it takes the right to something for a time, unless another has
+	// it. Nil means that there is one replica.
+	Lease func(ctx context.Context, what string, life time.Duration) (Lease, error)
+	Log   *slog.Logger
+}
+
+// Lease is the right to do something, for a time.
+type Lease struct {
+	// Taken tells that another replica has it.
+	Taken bool
+	// Release gives it back early.
+	Release func(context.Context)
 }
 
 // Cause is why the registry ended a session, in words for people.
@@ -79,6 +98,8 @@ type Registry struct {
 	lost           func(context.Context, Session)
 	told           func(context.Context, Session, Cause)
 	vouches        func(context.Context, string) (bool, error)
+	proven         func() uint64
+	lease          func(context.Context, string, time.Duration) (Lease, error)
 	log            *slog.Logger
 
 	mu     sync.RWMutex
@@ -86,25 +107,12 @@ type Registry struct {
 	ended  map[Hash]ending
 	// epoch counts how often memory forgot what the store may have removed: what was read in an earlier one is stale.
 	epoch uint64
+	// doubts counts what Doubt was told: what was read before may be older than that.
+	doubts atomic.Uint64
 
 	loads, renewals singleflight.Group
 	background      background
 	aging           sync.Mutex // held by the one RenewAging that runs
-}
-
-// entry is a record in memory. What changes while it lives is atomic or behind mu.
-type entry struct {
-	Session
-	seen    atomic.Int64 // LastSeen in Unix milliseconds
-	written atomic.Int64 // LastSeen as the store has it
-	from    atomic.Pointer[netip.Addr]
-
-	mu         sync.Mutex
-	secret     []byte
-	generation int64
-	ticketAt   time.Time
-	retryAt    time.Time // no renewal of a ticket that still works before this
-	flight     *flight   // the renewal in the background; nil when there is none
 }
 
 // ending is a session that has ended, remembered so that a load in flight does not bring it back. One that the store has
@@ -118,7 +126,7 @@ type ending struct {
 func NewRegistry(o Options) *Registry {
 	r := &Registry{
 		store: o.Store, sealer: o.Sealer, renewer: o.Renewer, now: o.Now, idle: o.Idle, absolute: o.Absolute, lost: o.Lost, log: o.Log,
-		told: o.Ended, vouches: o.Vouches, cached: map[Hash]*entry{}, ended: map[Hash]ending{}, background: newBackground(),
+		told: o.Ended, vouches: o.Vouches, proven: o.Proven, lease: o.Lease, cached: map[Hash]*entry{}, ended: map[Hash]ending{}, background: newBackground(),
 	}
 	if r.idle == 0 {
 		r.idle = DefaultIdle
@@ -128,6 +136,11 @@ func NewRegistry(o Options) *Registry {
 	}
 	if r.log == nil {
 		r.log = slog.Default()
+	}
+	if r.lease == nil {
+		r.lease = func(context.Context, string, time.Duration) (Lease, error) {
+			return Lease{Release: func(context.Context) {}}, nil
+		}
 	}
 	return r
 }
@@ -157,7 +170,7 @@ func (r *Registry) Start(ctx context.Context, g Grant, create func(context.Conte
 		create = r.store.CreateSession
 	}
 	rec := Record{Session: s, Generation: 1, TicketAt: now}
-	epoch := r.currentEpoch()
+	as := r.current()
 	stored := false
 	err = r.keepTicket(hash, g.Ticket, func(sealed []byte) error {
 		rec.Secret = sealed
@@ -171,7 +184,7 @@ func (r *Registry) Start(ctx context.Context, g Grant, create func(context.Conte
 	if err != nil {
 		return "", Session{}, fmt.Errorf("store the session: %w", err)
 	}
-	r.remember(rec, epoch)
+	r.remember(rec, as)
 	if err := r.endCrowd(ctx, s); err != nil {
 		// The next sign-in tries it again.
 		r.log.Warn("too many sessions of one user", "identity", s.Identity, "cause", err)
@@ -240,7 +253,11 @@ func (r *Registry) Touch(h Hash, from netip.Addr) {
 	now := r.now().UnixMilli()
 	for {
 		seen := e.seen.Load()
-		if seen >= now || e.seen.CompareAndSwap(seen, now) {
+		if seen >= now {
+			return
+		}
+		if e.seen.CompareAndSwap(seen, now) {
+			r.writeSoon(e, now)
 			return
 		}
 	}
@@ -321,7 +338,7 @@ func (r *Registry) List(ctx context.Context, of Identity, everyone bool, text st
 		if _, ended := r.ended[s.Hash]; ended {
 			continue
 		}
-		if e := r.cached[s.Hash]; e != nil {
+		if e := r.cached[s.Hash]; e != nil && e.seen.Load() > s.LastSeen.UnixMilli() {
 			s = e.session()
 		}
 		if now.Sub(s.LastSeen) < r.idle {
@@ -367,102 +384,6 @@ func (r *Registry) Reload(ctx context.Context) error {
 	r.epoch++
 	clear(r.cached)
 	return err
-}
-
-// entry finds a living session in memory, or loads it.
-func (r *Registry) entry(ctx context.Context, h Hash) (*entry, error) {
-	e, err := r.load(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	if !r.alive(e, r.now()) {
-		// The row goes with the next Sweep; refusing it needs no write.
-		return nil, ErrNone
-	}
-	return e, r.vouched(ctx, e)
-}
-
-func (r *Registry) load(ctx context.Context, h Hash) (*entry, error) {
-	for {
-		r.mu.RLock()
-		e, epoch := r.cached[h], r.epoch
-		_, ended := r.ended[h]
-		r.mu.RUnlock()
-		switch {
-		case ended:
-			return nil, ErrNone
-		case e != nil:
-			return e, nil
-		}
-		loaded, err, _ := r.loads.Do(fmt.Sprintf("%s/%d", h, epoch), func() (any, error) {
-			// Others wait for this load, so it must not end with the first one's request.
-			rec, err := r.store.FindSession(context.WithoutCancel(ctx), h)
-			if err != nil {
-				return nil, err
-			}
-			return r.remember(rec, epoch), nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		if e = loaded.(*entry); e != nil {
-			return e, nil
-		}
-		// It ended in the meantime, or what was read is stale: look again.
-	}
-}
-
-func (r *Registry) currentEpoch() uint64 {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.epoch
-}
-
-func (r *Registry) alive(e *entry, now time.Time) bool {
-	return now.Before(e.Ends) && now.Sub(time.UnixMilli(e.seen.Load())) < r.idle
-}
-
-// remember puts a record that was read in an epoch into memory, or returns the entry that is there already. It returns nil
-// if the session was ended in the meantime, or may have been: the epoch is over.
-func (r *Registry) remember(rec Record, epoch uint64) *entry {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, ended := r.ended[rec.Hash]; ended || epoch != r.epoch {
-		return nil
-	}
-	if e := r.cached[rec.Hash]; e != nil {
-		return e
-	}
-	if len(r.cached) >= maxCached {
-		r.forgetSome()
-	}
-	e := &entry{Session: rec.Session, secret: rec.Secret, generation: rec.Generation, ticketAt: rec.TicketAt}
-	e.seen.Store(rec.LastSeen.UnixMilli())
-	e.written.Store(rec.LastSeen.UnixMilli())
-	e.from.Store(&rec.LastFrom)
-	r.cached[rec.Hash] = e
-	return e
-}
-
-// forgetSome drops a tenth of the entries that the store knows all about. Map order is random enough: a session in use
-// comes back with one read.
-func (r *Registry) forgetSome() {
-	drop := maxCached / 10
-	for h, e := range r.cached {
-		if e.seen.Load() == e.written.Load() {
-			delete(r.cached, h)
-			if drop--; drop == 0 {
-				return
-			}
-		}
-	}
-}
-
-func (e *entry) session() Session {
-	s := e.Session
-	s.LastSeen = time.UnixMilli(e.seen.Load()).UTC()
-	s.LastFrom = *e.from.Load()
-	return s
 }
 
 // Flush writes what Touch noted. Sweep does it too; the program calls Flush when it ends.

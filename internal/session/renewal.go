@@ -184,7 +184,35 @@ func (r *Registry) renew(ctx context.Context, e *entry, generation int64) error 
 	}
 }
 
+// renewOnce renews a ticket here, or waits for the replica that does.
 func (r *Registry) renewOnce(ctx context.Context, e *entry, generation int64) error {
+	for {
+		lease, err := r.lease(ctx, fmt.Sprintf("renewal:%s:%d", e.Hash, generation), renewLease)
+		if err != nil {
+			return fmt.Errorf("take the lease of a renewal: %w", err)
+		}
+		if !lease.Taken {
+			err := r.renewHere(ctx, e, generation)
+			if err != nil {
+				lease.Release(context.WithoutCancel(ctx)) // so that others need not wait for it to run out
+			}
+			return err
+		}
+		if err := r.reload(ctx, e); err != nil {
+			return err
+		}
+		if _, current := e.sealed(); current != generation {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(leasePause):
+		}
+	}
+}
+
+func (r *Registry) renewHere(ctx context.Context, e *entry, generation int64) error {
 	// What is in memory may be from before another renewal, by another process or around a Reload here.
 	if err := r.reload(ctx, e); err != nil {
 		return err
