@@ -53,6 +53,8 @@ type Admission struct {
 	Claims string
 	// Session is nil when the operator or an owner adds a host.
 	Session *session.Record
+	// SessionElsewhere says that the session is kept in another store than what comes with it.
+	SessionElsewhere bool
 }
 
 // Store keeps datacenters and login hosts.

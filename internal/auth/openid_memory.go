@@ -10,14 +10,14 @@ import (
 // Nobody has proven anything when a sign-in at an identity provider begins, so that what waits is bounded twice: of one
 // network, which then only pushes out its own, and in all.
 const (
-	maxOpenIDOfNetwork = 8
-	maxOpenID          = 4096
+	MaxOpenIDOfNetwork = 8
+	MaxOpenID          = 4096
 )
 
 // MemoryOpenID is an OpenIDStore in memory: what waits is lost with the process, and the visitor starts again.
 type MemoryOpenID struct {
 	now  func() time.Time
-	most int // maxOpenID, but in tests
+	most int // MaxOpenID, but in tests
 	mu   sync.Mutex
 	kept map[[sha256.Size]byte]keptOpenID
 }
@@ -31,7 +31,7 @@ var _ OpenIDStore = (*MemoryOpenID)(nil)
 
 // NewMemoryOpenID returns an empty store.
 func NewMemoryOpenID(now func() time.Time) *MemoryOpenID {
-	return &MemoryOpenID{now: now, most: maxOpenID, kept: map[[sha256.Size]byte]keptOpenID{}}
+	return &MemoryOpenID{now: now, most: MaxOpenID, kept: map[[sha256.Size]byte]keptOpenID{}}
 }
 
 // KeepOpenID implements OpenIDStore.
@@ -57,7 +57,7 @@ func (m *MemoryOpenID) KeepOpenID(_ context.Context, state [sha256.Size]byte, a 
 		}
 	}
 	switch {
-	case ofNetwork >= maxOpenIDOfNetwork:
+	case ofNetwork >= MaxOpenIDOfNetwork:
 		delete(m.kept, oldestOfNetwork)
 	case len(m.kept) >= m.most:
 		delete(m.kept, oldest)

@@ -20,10 +20,10 @@ const PendingLife = 5 * time.Minute
 // Bounds of the half-done sign-ins in memory. A host that vouches for everybody can ask for second factors as often as
 // its owner likes, so what one host causes must not push out what others did.
 const (
-	// maxPendingAtHost is how many wait at one Proxmox VE address; a further one takes the place of the oldest there.
-	maxPendingAtHost = 500
-	// maxPendingBytes is what all of them weigh. When there is no room the host that weighs most gives up its oldest.
-	maxPendingBytes = 16 << 20
+	// MaxPendingAtHost is how many wait at one Proxmox VE address; a further one takes the place of the oldest there.
+	MaxPendingAtHost = 500
+	// MaxPendingBytes is what all of them weigh. When there is no room the host that weighs most gives up its oldest.
+	MaxPendingBytes = 16 << 20
 )
 
 // Certificate is what the host of an attempt showed.
@@ -90,8 +90,8 @@ func NewMemoryPending(now func() time.Time) *MemoryPending {
 	return &MemoryPending{now: now, kept: map[[sha256.Size]byte]pendingAttempt{}, hosts: map[pve.Address]*pendingHost{}}
 }
 
-// weight is about what an attempt takes in memory.
-func (a Attempt) weight() int {
+// Weight is about what an attempt takes in memory.
+func (a Attempt) Weight() int {
 	return 1<<10 + len(a.Challenge.Ticket) + len(a.UserID) + len(a.Client.UserAgent) + 8*len(a.Challenge.Recovery)
 }
 
@@ -106,20 +106,20 @@ func (m *MemoryPending) KeepAttempt(_ context.Context, key [sha256.Size]byte, a 
 	}
 	m.kept[key] = pendingAttempt{a, until}
 	at.keys = append(at.keys, key)
-	at.weight += a.weight()
-	m.weight += a.weight()
+	at.weight += a.Weight()
+	m.weight += a.Weight()
 
 	now := m.now()
 	for host, waiting := range m.hosts {
 		for len(waiting.keys) > 0 {
 			oldest, ok := m.kept[waiting.keys[0]]
-			if ok && now.Before(oldest.until) && len(waiting.keys) <= maxPendingAtHost {
+			if ok && now.Before(oldest.until) && len(waiting.keys) <= MaxPendingAtHost {
 				break
 			}
 			m.dropOldest(host)
 		}
 	}
-	for m.weight > maxPendingBytes {
+	for m.weight > MaxPendingBytes {
 		heaviest := a.Address
 		for host, waiting := range m.hosts {
 			if waiting.weight > m.hosts[heaviest].weight {
@@ -147,8 +147,8 @@ func (m *MemoryPending) drop(key [sha256.Size]byte) {
 		return
 	}
 	delete(m.kept, key)
-	m.weight -= p.weight()
-	m.hosts[p.Address].weight -= p.weight()
+	m.weight -= p.Weight()
+	m.hosts[p.Address].weight -= p.Weight()
 }
 
 // PendingAttempt implements PendingStore.

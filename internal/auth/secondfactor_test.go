@@ -64,28 +64,28 @@ func TestAbuseEndlessSecondFactors(t *testing.T) {
 		if err := m.KeepAttempt(t.Context(), sha256.Sum256(fmt.Append(nil, i)), a, now.Add(PendingLife)); err != nil {
 			t.Fatal(err)
 		}
-		if m.weight > maxPendingBytes {
-			t.Fatalf("%d bytes are kept, at most %d may be", m.weight, maxPendingBytes)
+		if m.weight > MaxPendingBytes {
+			t.Fatalf("%d bytes are kept, at most %d may be", m.weight, MaxPendingBytes)
 		}
 	}
 	if _, err := m.PendingAttempt(t.Context(), victim); err != nil {
 		t.Errorf("somebody else's sign-in was pushed out: %v", err)
 	}
 	// Light ones at a single host, in the time that one of them lives.
-	for i := range 2 * maxPendingAtHost {
+	for i := range 2 * MaxPendingAtHost {
 		if err := m.KeepAttempt(t.Context(), sha256.Sum256(fmt.Append(nil, "light", i)), attemptAt("evil.example", 0), now.Add(PendingLife)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := len(m.hosts[attemptAt("evil.example", 0).Address].keys); n != maxPendingAtHost {
-		t.Errorf("%d wait at one host, want at most %d", n, maxPendingAtHost)
+	if n := len(m.hosts[attemptAt("evil.example", 0).Address].keys); n != MaxPendingAtHost {
+		t.Errorf("%d wait at one host, want at most %d", n, MaxPendingAtHost)
 	}
 	if _, err := m.PendingAttempt(t.Context(), victim); err != nil {
 		t.Errorf("somebody else's sign-in was pushed out by many light ones: %v", err)
 	}
 	weight := 0
 	for _, p := range m.kept {
-		weight += p.weight()
+		weight += p.Weight()
 	}
 	if weight != m.weight || len(m.hosts) > 22 {
 		t.Errorf("counted %d bytes at %d hosts, there are %d", m.weight, len(m.hosts), weight)

@@ -37,8 +37,8 @@ func (l Limit) WaitAfter(attempts int) time.Duration {
 	return min(wait, l.Longest)
 }
 
-// most is the number of attempts after which one waits Longest.
-func (l Limit) most() int {
+// Most is the number of attempts after which one waits Longest.
+func (l Limit) Most() int {
 	n := l.Free
 	for l.First > 0 && l.WaitAfter(n) < l.Longest {
 		n++

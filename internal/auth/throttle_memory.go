@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// maxCounters bounds the counters of each limit. A counter takes about 150 bytes.
-const maxCounters = 1 << 15
+// MaxCounters bounds the counters of each limit. A counter takes about 150 bytes.
+const MaxCounters = 1 << 15
 
 // MemoryThrottle is a ThrottleStore in memory: a restart forgets all attempts.
 //
-// Beyond maxCounters counters of a limit, a new one takes the place of the one with the fewest attempts of its own, and
+// Beyond MaxCounters counters of a limit, a new one takes the place of the one with the fewest attempts of its own, and
 // inherits all that was counted there, as in the Space-Saving algorithm: a full table makes people wait sooner, rather than
 // nobody at all. To get rid of a counter that makes somebody wait, an attacker has to fill all others with as many attempts:
 // a made-up address or account that is tried once pushes out nothing but its like.
@@ -67,11 +67,11 @@ func (m *MemoryThrottle) of(c Counter) (*counters, *counted) {
 // they are nobody's but their own.
 func (t *counters) add(c Counter, at time.Time) *counted {
 	added := &counted{key: c.Key}
-	if len(t.order) >= maxCounters {
+	if len(t.order) >= MaxCounters {
 		least := t.order[0]
 		t.remove(least)
 		if c.Limit.First > 0 {
-			most := at.Add(time.Duration(c.Limit.most()) * c.Limit.Longest)
+			most := at.Add(time.Duration(c.Limit.Most()) * c.Limit.Longest)
 			if added.empty = least.empty; added.empty.After(most) {
 				added.empty = most
 			}

@@ -57,7 +57,7 @@ func (s *Store) Admit(ctx context.Context, a auth.Admission) error {
 				return err
 			}
 		}
-		if a.Session == nil {
+		if a.Session == nil || a.SessionElsewhere {
 			return nil
 		}
 		return s.createSession(ctx, tx, *a.Session)

@@ -1,0 +1,107 @@
+package redis
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"berth/internal/auth"
+	"berth/internal/pve"
+	"berth/internal/seal"
+)
+
+// Pending is an auth.PendingStore in Redis. What it keeps is sealed: an attempt holds what Proxmox VE gave for the password.
+type Pending struct {
+	client  *Client
+	sealer  *seal.Sealer
+	waiting waiting
+}
+
+var _ auth.PendingStore = (*Pending)(nil)
+
+// NewPending returns a store of sign-ins that wait for their second factor. Without a sealer it keeps and opens none.
+func NewPending(c *Client, sealer *seal.Sealer, now func() time.Time) *Pending {
+	return &Pending{client: c, sealer: sealer, waiting: waiting{
+		client: c, name: "pending", mostInGroup: auth.MaxPendingAtHost, mostWeight: auth.MaxPendingBytes, now: now,
+	}}
+}
+
+func attemptPlace(row string) seal.Place {
+	return seal.Place{Table: "pending", Column: "attempt", Row: row}
+}
+
+// keptAttempt is an attempt in JSON. The challenge stands beside it, since pve.Challenge lets itself be written nowhere.
+type keptAttempt struct {
+	auth.Attempt
+	Challenge keptChallenge
+}
+
+type keptChallenge pve.Challenge
+
+// KeepAttempt implements auth.PendingStore.
+func (p *Pending) KeepAttempt(ctx context.Context, key [sha256.Size]byte, a auth.Attempt, until time.Time) error {
+	text, err := json.Marshal(keptAttempt{Attempt: a, Challenge: keptChallenge(a.Challenge)})
+	if err != nil {
+		return err
+	}
+	return p.sealer.Keep(text, attemptPlace(hex.EncodeToString(key[:])), func(sealed []byte) error {
+		return p.waiting.keep(ctx, key, a.Address.String(), a.Weight(), string(sealed), "", until)
+	})
+}
+
+// PendingAttempt implements auth.PendingStore.
+func (p *Pending) PendingAttempt(ctx context.Context, key [sha256.Size]byte) (auth.Attempt, error) {
+	sealed, err := p.waiting.peek(ctx, key)
+	if err != nil {
+		return auth.Attempt{}, err
+	}
+	text, err := p.sealer.Open([]byte(sealed), attemptPlace(hex.EncodeToString(key[:])))
+	if err != nil {
+		return auth.Attempt{}, err
+	}
+	var kept keptAttempt
+	if err := json.Unmarshal(text, &kept); err != nil {
+		// The decoder's own error could quote the secret.
+		return auth.Attempt{}, errors.New("a sign-in that waits is not in the expected form")
+	}
+	a := kept.Attempt
+	a.Challenge = pve.Challenge(kept.Challenge)
+	return a, nil
+}
+
+// DropAttempt implements auth.PendingStore.
+func (p *Pending) DropAttempt(ctx context.Context, key [sha256.Size]byte) error {
+	return p.waiting.drop(ctx, key)
+}
+
+// OpenID is an auth.OpenIDStore in Redis. It holds nothing secret: state and browser are hashes.
+type OpenID struct{ waiting waiting }
+
+var _ auth.OpenIDStore = (*OpenID)(nil)
+
+// NewOpenID returns a store of sign-ins that are at an identity provider.
+func NewOpenID(c *Client, now func() time.Time) *OpenID {
+	return &OpenID{waiting{client: c, name: "openid", mostInGroup: auth.MaxOpenIDOfNetwork, mostWeight: auth.MaxOpenID, now: now}}
+}
+
+// KeepOpenID implements auth.OpenIDStore.
+func (o *OpenID) KeepOpenID(ctx context.Context, state [sha256.Size]byte, a auth.OpenIDAttempt, until time.Time) error {
+	text, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return o.waiting.keep(ctx, state, a.Network, 1, string(text), hex.EncodeToString(a.Browser[:]), until)
+}
+
+// TakeOpenID implements auth.OpenIDStore.
+func (o *OpenID) TakeOpenID(ctx context.Context, state, browser [sha256.Size]byte) (auth.OpenIDAttempt, error) {
+	text, err := o.waiting.take(ctx, state, hex.EncodeToString(browser[:]))
+	if err != nil {
+		return auth.OpenIDAttempt{}, err
+	}
+	var a auth.OpenIDAttempt
+	return a, json.Unmarshal([]byte(text), &a)
+}
