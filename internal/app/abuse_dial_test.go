@@ -400,7 +400,7 @@ func TestCertificateAuthorityFile(t *testing.T) {
 			return
 		}
 		flags := config.Serve{
-			Listen: "127.0.0.1:0", Data: s.Data, SessionIdle: "2h", SessionMax: "168h", LoginHosts: "any", AuditDays: "90", TokenIdle: "30",
+			Listen: "127.0.0.1:0", Data: s.Data, SessionIdle: "2h", SessionMax: "168h", LoginHosts: "any", AuditDays: "90", StartTimeout: "30s", TokenIdle: "30",
 			AllowNetworks: []string{"127.0.0.0/8"}, CAFile: ca.file(t), Log: config.Log{LogFormat: "text", LogLevel: "info"},
 		}
 		checked, err := flags.Check()

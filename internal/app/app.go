@@ -77,6 +77,7 @@ type App struct {
 	listener   net.Listener
 	server     *http.Server
 	store      *store.Store
+	shared     shared
 	client     *pve.Client
 	hosts      *auth.Hosts
 	sessions   *session.Registry
@@ -131,6 +132,10 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		return nil, err
 	}
 
+	if a.shared, err = share(ctx, settings, a.store, sealer, o.now); err != nil {
+		return nil, err
+	}
+
 	own := a.listener.Addr().(*net.TCPAddr)
 	outside := outside(settings.AllowNetworks)
 	o.pve.Forbidden = func(to netip.AddrPort) bool { return isListener(own, to) || outside(to) }
@@ -141,20 +146,22 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		o.pve.Now = o.now
 	}
 	a.client = pve.NewClient(o.pve)
-	a.hosts = auth.NewHosts(auth.HostsOptions{Store: a.store, Client: a.client, Sealer: sealer, Policy: policy(settings, a.listener.Addr()), Now: o.now})
+	a.hosts = auth.NewHosts(auth.HostsOptions{Store: a.shared.hosts, Client: a.client, Sealer: sealer, Policy: policy(settings, a.listener.Addr()), Now: o.now})
 	a.trail = audit.NewTrail(audit.Options{Store: a.store, Now: o.now, Kept: settings.AuditKept})
-	if err := beginEpoch(ctx, a.store, a.trail, settings.Data, o.now); err != nil {
+	if err := beginEpoch(ctx, a.store, a.shared.endAll, a.trail, settings.Data, o.now); err != nil {
 		return nil, err
 	}
 	a.sessions = session.NewRegistry(session.Options{
-		Store: a.store, Sealer: sealer, Renewer: a.hosts, Now: o.now, Idle: settings.SessionIdle, Absolute: settings.SessionMax,
+		Store: a.shared.sessions, Sealer: sealer, Renewer: a.hosts, Now: o.now, Idle: settings.SessionIdle, Absolute: settings.SessionMax,
 		Lost: auth.SessionLost(a.trail), Ended: auth.SessionEnded(a.trail), Vouches: a.hosts.Permitted,
+		Proven: a.shared.proven, Lease: a.shared.lease,
 	})
-	a.throttle = auth.NewThrottle(auth.NewMemoryThrottle(), a.store, o.now)
+	a.shared.watch(a.sessions)
+	a.throttle = auth.NewThrottle(a.shared.throttle, a.store, o.now)
 	a.nodes = node.NewService(node.Options{Store: a.store, Hosts: a.hosts, Sessions: a.sessions, Client: a.client, Sealer: sealer, Throttle: a.throttle, Audit: a.trail, Now: o.now})
 	signIns := auth.NewService(auth.Options{
-		Hosts: a.hosts, Sessions: a.sessions, Listener: a.nodes, Pending: auth.NewMemoryPending(o.now), Throttle: a.throttle, Audit: a.trail,
-		OpenID: auth.NewMemoryOpenID(o.now), Callback: web.OpenIDCallback(settings.PublicURL, settings.BasePath),
+		Hosts: a.hosts, Sessions: a.sessions, Listener: a.nodes, Pending: a.shared.pending, Throttle: a.throttle, Audit: a.trail,
+		OpenID: a.shared.openID, Callback: web.OpenIDCallback(settings.PublicURL, settings.BasePath),
 		Now: o.now, Wait: o.wait,
 	})
 	a.tokens = token.NewService(token.Options{
@@ -166,7 +173,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		Store: a.store, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Now: o.now, Pause: o.pause,
 	})
 	site := web.NewSite(web.Options{
-		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Tasks: a.tasks, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.store.Ping,
+		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Tasks: a.tasks, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.shared.ready(a.store),
 		SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,
@@ -420,6 +427,7 @@ func (a *App) Close() error {
 	if a.client != nil {
 		a.client.Close()
 	}
+	a.shared.close()
 	if a.store != nil {
 		problems = append(problems, a.store.Close())
 	}

@@ -22,8 +22,9 @@ import (
 const epochFile = "berth.epoch"
 
 // beginEpoch ends all sessions of a database that is an older copy, or may be one because the folder is a copy, and revokes all
-// access tokens in it: some of them may have been ended or revoked after it was made.
-func beginEpoch(ctx context.Context, s *store.Store, trail *audit.Trail, folder string, now func() time.Time) error {
+// access tokens in it: some of them may have been ended or revoked after it was made. Sessions that are kept elsewhere endAll ends,
+// if it isn't nil.
+func beginEpoch(ctx context.Context, s *store.Store, endAll func(context.Context, time.Time) (int, error), trail *audit.Trail, folder string, now func() time.Time) error {
 	path := filepath.Join(folder, epochFile)
 	// The file is read before the database: another program over the same folder advances the database first.
 	mark, err := readEpoch(path)
@@ -42,6 +43,13 @@ func beginEpoch(ctx context.Context, s *store.Store, trail *audit.Trail, folder 
 			what = "the data folder is a copy"
 		default:
 			return epoch.Number, nil
+		}
+		if endAll != nil {
+			elsewhere, err := endAll(ctx, now())
+			if err != nil {
+				return 0, err
+			}
+			epoch.Ended += elsewhere
 		}
 		slog.WarnContext(ctx, what+": all sessions in it were ended and all access tokens revoked", "folder", folder,
 			"sessions", epoch.Ended, "tokens", epoch.Revoked)

@@ -93,7 +93,7 @@ func (o *Operator) RotateKey(ctx context.Context) (seal.Rotation, error) {
 		return seal.Rotation{}, err
 	}
 
-	r, err := seal.Rotate(ctx, o.settings.KeyFile, o.store)
+	r, err := seal.Rotate(ctx, o.settings.KeyFile, o.shared.vault)
 	entry := audit.Entry{Action: audit.KeyRotate, Target: r.Key, Detail: fmt.Sprintf("%d sealed anew", r.Resealed)}
 	if err != nil {
 		entry.Result = audit.Failed

@@ -19,6 +19,7 @@ import (
 // Operator is what the operator does to an installation from the command line, whether it is running or not.
 type Operator struct {
 	store    *store.Store
+	shared   shared
 	client   *pve.Client
 	hosts    *auth.Hosts
 	trail    *audit.Trail
@@ -35,10 +36,14 @@ func Operate(ctx context.Context, settings config.Settings) (*Operator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the database in %s: %w", settings.Data, reason(err))
 	}
+	shared, err := share(ctx, settings, db, nil, time.Now)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	client := pve.NewClient(pve.Options{Roots: settings.Roots, Forbidden: outside(settings.AllowNetworks)})
 	return &Operator{
-		store: db, client: client, settings: settings,
-		hosts: auth.NewHosts(auth.HostsOptions{Store: db, Client: client, Now: time.Now}),
+		store: db, shared: shared, client: client, settings: settings,
+		hosts: auth.NewHosts(auth.HostsOptions{Store: shared.hosts, Client: client, Now: time.Now}),
 		trail: audit.NewTrail(audit.Options{Store: db, Now: time.Now, Kept: settings.AuditKept}),
 	}, nil
 }
@@ -46,6 +51,7 @@ func Operate(ctx context.Context, settings config.Settings) (*Operator, error) {
 // Close lets go of the installation.
 func (o *Operator) Close() error {
 	o.client.Close()
+	o.shared.close()
 	return o.store.Close()
 }
 
@@ -113,7 +119,7 @@ func (o *Operator) RepinHost(ctx context.Context, at pve.Address, fingerprint pv
 func (o *Operator) RemoveHost(ctx context.Context, at pve.Address) error {
 	host, err := o.store.LoginHostAt(ctx, at)
 	if err == nil {
-		err = o.store.RemoveHost(ctx, host.ID)
+		err = o.shared.hosts.RemoveHost(ctx, host.ID)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", at, err)

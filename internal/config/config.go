@@ -35,6 +35,9 @@ type Serve struct {
 	SessionMax  string `placeholder:"DURATION" default:"168h" env:"BERTH_SESSION_MAX" help:"A session ends after this long in any case."`
 	TokenIdle   string `placeholder:"DAYS" default:"30" env:"BERTH_TOKEN_IDLE" help:"Access tokens work for this long after their owner's last sign-in."`
 
+	Shared
+	StartTimeout string `placeholder:"DURATION" default:"30s" env:"BERTH_START_TIMEOUT" help:"How long a start waits for Redis."`
+
 	LoginHosts    string   `placeholder:"claim|any|LIST" default:"claim" env:"BERTH_LOGIN_HOSTS" help:"Which Proxmox hosts people may sign in with: \"claim\" (the first sign-in decides), a list such as pve.lan,10.0.0.2:8006, or \"any\" (needs --allow-networks)."`
 	AllowNetworks []string `placeholder:"CIDR" env:"BERTH_ALLOW_NETWORKS" help:"Networks that Proxmox hosts may be in, for example 192.168.1.0/24. Default: all."`
 	CAFile        string   `name:"ca-file" placeholder:"FILE" env:"BERTH_CA_FILE" help:"Certificate authorities (PEM) that Proxmox hosts' certificates may come from, beside the system's."`
@@ -65,6 +68,11 @@ type Settings struct {
 	SessionIdle, SessionMax time.Duration
 	// TokenIdle is for how long access tokens work after their owner's last sign-in; 0 for the default.
 	TokenIdle time.Duration
+
+	// Redis is the address of what several replicas share; empty for one that shares nothing. It may hold a password.
+	Redis string
+	// StartTimeout bounds how long the start waits for it.
+	StartTimeout time.Duration
 
 	LoginHosts LoginHosts
 	// AllowNetworks are where Proxmox hosts may be; empty for everywhere that is not forbidden anyway.
@@ -167,6 +175,8 @@ func (s Serve) Check() (Settings, error) {
 	out.SessionIdle = checkDuration(&p, "session-idle", "BERTH_SESSION_IDLE", s.SessionIdle, time.Minute, maxIdle)
 	out.SessionMax = checkDuration(&p, "session-max", "BERTH_SESSION_MAX", s.SessionMax, time.Minute, 365*24*time.Hour)
 	out.TokenIdle = checkDays(&p, "token-idle", "BERTH_TOKEN_IDLE", s.TokenIdle)
+	out.Redis = s.Shared.check(&p)
+	out.StartTimeout = checkDuration(&p, "start-timeout", "BERTH_START_TIMEOUT", s.StartTimeout, 0, time.Hour)
 	s.checkHosts(&p, &out)
 	s.checkSite(&p, &out)
 	return out, p.OrNil()

@@ -10,7 +10,7 @@ import (
 func serve(t *testing.T, change func(*Serve)) Serve {
 	t.Helper()
 	s := Serve{
-		Listen: "127.0.0.1:8080", Data: t.TempDir(), SessionIdle: "2h", SessionMax: "168h", LoginHosts: "claim", AuditDays: "90", TokenIdle: "30",
+		Listen: "127.0.0.1:8080", Data: t.TempDir(), SessionIdle: "2h", SessionMax: "168h", LoginHosts: "claim", AuditDays: "90", StartTimeout: "30s", TokenIdle: "30",
 		Log: Log{LogFormat: "text", LogLevel: "info"},
 	}
 	change(&s)
@@ -90,7 +90,7 @@ func TestKeyInPlaceOfItsFile(t *testing.T) {
 	const key = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----"
 	flags := Serve{
 		Listen: "127.0.0.1:0", Data: t.TempDir(), TLSCert: "chain.pem", TLSKey: key, Key: key, CAFile: key,
-		SessionIdle: "2h", SessionMax: "168h", LoginHosts: "claim", AuditDays: "90", TokenIdle: "30", Log: Log{LogFormat: "text", LogLevel: "info"},
+		SessionIdle: "2h", SessionMax: "168h", LoginHosts: "claim", AuditDays: "90", StartTimeout: "30s", TokenIdle: "30", Log: Log{LogFormat: "text", LogLevel: "info"},
 	}
 	_, err := flags.Check()
 	for _, flag := range []string{"--tls-key", "--key-file", "--ca-file"} {

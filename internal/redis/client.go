@@ -6,8 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -167,15 +170,28 @@ func mends(answer string) bool {
 	return false
 }
 
-// cause is an error in words for the operator.
+// cause puts words for people before an error of which there are any.
 func cause(err error) error {
+	var known Problem
+	var network net.Error
+	answer := answered(err)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return errors.New("no answer in time")
-	case errors.Is(err, rueidis.ErrClosing):
-		return errors.New("no connection")
+	case errors.As(err, &known):
+		return err
+	case strings.HasPrefix(answer, "OOM"):
+		known = ProblemFull
+	case strings.HasPrefix(answer, "READONLY"):
+		known = ProblemReplica
+	case strings.HasPrefix(answer, "MISCONF"), strings.HasPrefix(answer, "NOREPLICAS"), strings.HasPrefix(answer, "CLUSTERDOWN"):
+		known = ProblemRefuses
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		known = ProblemSilent
+	case errors.Is(err, rueidis.ErrClosing), errors.As(err, &network), errors.Is(err, io.EOF):
+		known = ProblemConnection
+	default:
+		return err
 	}
-	return err
+	return fmt.Errorf("%w (%w)", known, err)
 }
 
 // Close lets go of all connections.
@@ -184,12 +200,31 @@ func (c *Client) Close() {
 	c.redis.Close()
 }
 
-// Ready tells what is wrong with Redis, if anything is.
-func (c *Client) Ready(context.Context) error {
-	if err := c.pulse.problem(); err != nil {
-		return fmt.Errorf("redis at %s: %w", c.Address, cause(err))
+// Problem is what is wrong with Redis, in words that anybody may read.
+type Problem string
+
+func (p Problem) Error() string { return string(p) }
+
+// The problems.
+const (
+	ProblemSilent     Problem = "there is no answer in time"
+	ProblemConnection Problem = "there is no connection"
+	ProblemReplica    Problem = "it is a replica, which takes no changes"
+	ProblemFull       Problem = "it is full"
+	ProblemRefuses    Problem = "it refuses to write"
+)
+
+// Ready tells what is wrong with Redis, if anything is; the error is or wraps a Problem where it is a known one. It writes, since
+// a Redis that is full or can't reach its disk still answers.
+func (c *Client) Ready(ctx context.Context) error {
+	err := c.pulse.problem()
+	if err == nil {
+		err = c.do(ctx, c.redis.B().Set().Key("ready").Value("1").PxMilliseconds(time.Minute.Milliseconds()).Build()).Error()
 	}
-	return nil
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("redis at %s: %w", c.Address, cause(err))
 }
 
 // Proven is a number that changes whenever something that was read may have changed without a word to Watch. It is 0 while

@@ -93,7 +93,7 @@ func (p *pulse) problem() error {
 	case failure != nil:
 		return *failure
 	}
-	return errors.New("no answer in time")
+	return ProblemSilent
 }
 
 // invalidated takes Redis's word that keys have changed. No keys means all: the database was emptied, or the connection is lost.
@@ -191,7 +191,7 @@ func (p *pulse) round(client rueidis.Client) {
 		p.links[r.address] = r.link
 	}
 	if failure == nil && masters == 0 {
-		failure = errors.New("it is a replica, which takes no changes")
+		failure = ProblemReplica
 	}
 	if changed {
 		p.generation.Add(1)

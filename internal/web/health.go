@@ -17,10 +17,13 @@ func (s *Site) healthz(w http.ResponseWriter, _ *http.Request) error {
 	return WriteJSON(w, health{Status: "ok"})
 }
 
-// readyz tells whether the stores answer too.
+// readyz tells whether the stores answer too, and which does not where Options.Ready says so by a fault.
 func (s *Site) readyz(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
 	if err := s.o.Ready(r.Context()); err != nil {
+		if fault.As(err) != nil {
+			return err
+		}
 		return fault.StoreDown(err)
 	}
 	return WriteJSON(w, health{Status: "ok"})

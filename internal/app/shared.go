@@ -1,0 +1,94 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"berth/internal/auth"
+	"berth/internal/config"
+	"berth/internal/fault"
+	"berth/internal/redis"
+	"berth/internal/seal"
+	"berth/internal/session"
+	"berth/internal/store"
+)
+
+// shared is where what all replicas of an installation have to agree on is kept: in Redis, or, for one replica, in the database
+// and in memory.
+type shared struct {
+	redis    *redis.Client // nil without
+	hosts    auth.Store
+	sessions session.Store
+	pending  auth.PendingStore
+	openID   auth.OpenIDStore
+	throttle auth.ThrottleStore
+	vault    seal.Store
+	// proven, lease and endAll are nil without Redis.
+	proven func() uint64
+	lease  func(context.Context, string, time.Duration) (session.Lease, error)
+	endAll func(context.Context, time.Time) (int, error)
+}
+
+// share connects to Redis, if there is to be one. The database is db, and sealer may be nil for an operator, who has none.
+func share(ctx context.Context, settings config.Settings, db *store.Store, sealer *seal.Sealer, now func() time.Time) (shared, error) {
+	if settings.Redis == "" {
+		return shared{
+			hosts: db, sessions: db, pending: auth.NewMemoryPending(now), openID: auth.NewMemoryOpenID(now),
+			throttle: auth.NewMemoryThrottle(), vault: db,
+		}, nil
+	}
+	client, err := redis.Open(ctx, redis.Options{URL: settings.Redis, Roots: settings.Roots, Wait: settings.StartTimeout})
+	if err != nil {
+		return shared{}, fmt.Errorf("cannot use Redis: %w", err)
+	}
+	sessions := redis.NewSessions(client, db, cmp.Or(settings.SessionIdle, session.DefaultIdle), now)
+	pending := redis.NewPending(client, sealer, now)
+	return shared{
+		redis: client, hosts: redis.Hosts{Store: db, Sessions: sessions}, sessions: sessions,
+		pending: pending, openID: redis.NewOpenID(client, now), throttle: redis.NewThrottle(client),
+		vault:  redis.Vault{Store: db, Sessions: sessions, Pending: pending},
+		proven: client.Proven, lease: client.Lease, endAll: sessions.EndAll,
+	}, nil
+}
+
+// watch tells a registry of the sessions that other replicas change.
+func (s shared) watch(sessions *session.Registry) {
+	if s.redis == nil {
+		return
+	}
+	s.redis.Watch(func(key string) {
+		if h, ok := redis.HashOfKey(key); ok {
+			sessions.Doubt(h)
+		}
+	})
+}
+
+// ready tells whether the stores answer, and names the one that does not.
+func (s shared) ready(db *store.Store) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := db.Ping(ctx); err != nil {
+			return err
+		}
+		if s.redis == nil {
+			return nil
+		}
+		if err := s.redis.Ready(ctx); err != nil {
+			words := "it does not answer."
+			var known redis.Problem
+			if errors.As(err, &known) {
+				words = known.Error() + "."
+			}
+			return &fault.Error{Kind: fault.Unavailable, Code: "redis_unavailable", Message: "Redis: " + words, Cause: err}
+		}
+		return nil
+	}
+}
+
+func (s shared) close() {
+	if s.redis != nil {
+		s.redis.Close()
+	}
+}
