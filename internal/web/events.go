@@ -2,7 +2,6 @@ package web
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -95,7 +94,7 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request, caller session.Cal
 		case <-watch.Changed():
 			err = out.change(watch.Change())
 		case <-alive.C:
-			err = out.write(": alive\n\n")
+			err = out.alive()
 		case <-sessions.C:
 			if gone := stillValid(); gone != nil {
 				// A store that does not answer says nothing of the session: the client comes back and asks again.
@@ -121,8 +120,11 @@ type eventStream struct {
 
 // begin tells the client the version that it is at, without an event.
 func (e *eventStream) begin(version string) error {
-	return e.write(fmt.Sprintf("id: %s\n: watching\n\n", version))
+	return e.write([]byte("id: " + version + "\n: watching\n\n"))
 }
+
+// alive is a comment.
+func (e *eventStream) alive() error { return e.write([]byte(": alive\n\n")) }
 
 // change sends the events of a change; nil is none.
 func (e *eventStream) change(c *container.Change) error {
@@ -154,18 +156,21 @@ func (e *eventStream) send(name, id string, v any) error {
 
 // event sends one event. JSON has no line ends, which would end its data.
 func (e *eventStream) event(name, id string, data []byte) error {
+	head := "event: " + name + "\n"
 	if id != "" {
-		id = "id: " + id + "\n"
+		head += "id: " + id + "\n"
 	}
-	return e.write(fmt.Sprintf("event: %s\n%sdata: %s\n\n", name, id, data))
+	return e.write([]byte(head+"data: "), data, []byte("\n\n")) // the data are the same for all who watch
 }
 
-// write sends a text at once. There is a deadline for each, since the client may stay away for ever, and none in between,
-// when nothing is sent.
-func (e *eventStream) write(text string) error {
+// write sends texts at once. There is a deadline for them, since the client may stay away for ever, and none in between, when
+// nothing is sent.
+func (e *eventStream) write(texts ...[]byte) error {
 	_ = e.control.SetWriteDeadline(time.Now().Add(eventTime)) // without deadlines the server's own remains
-	if _, err := e.w.Write([]byte(text)); err != nil {
-		return err
+	for _, text := range texts {
+		if _, err := e.w.Write(text); err != nil {
+			return err
+		}
 	}
 	if err := e.control.Flush(); err != nil {
 		return err
