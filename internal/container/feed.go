@@ -36,8 +36,8 @@ type feed struct {
 	kept  int       // bytes
 	asked time.Time // when somebody wanted it last
 
-	// polled is set while a poller keeps the feed up to date.
-	polled atomic.Bool
+	// polled is positive while a poller keeps the feed up to date.
+	polled atomic.Int32
 
 	mu     sync.Mutex
 	guests reader

@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"berth/internal/fault"
@@ -49,29 +48,34 @@ func (s *Service) reconcile(of session.Identity) {
 		ctx, stop := context.WithCancel(s.life)
 		p := &poller{stop: stop, due: make(chan struct{}, 1)}
 		pollers[id] = p
-		s.active.Go(func() { s.poll(ctx, p, source{of, id}) })
+		from := source{of, id}
+		s.active.Go(func() {
+			s.poll(ctx, from, guestList, p.due, func(callers []session.Caller, f *feed) { s.readAs(ctx, callers, f, guestList) })
+		})
+		s.active.Go(func() {
+			s.poll(ctx, from, taskList, nil, func(callers []session.Caller, f *feed) {
+				s.readAs(ctx, callers, f, taskList)
+				s.lookInto(ctx, callers, f)
+			})
+		})
 	}
 	if len(pollers) == 0 {
 		delete(s.pollers, of)
 	}
 }
 
-// poll reads a source until the context ends.
-func (s *Service) poll(ctx context.Context, p *poller, from source) {
+// poll reads one subject of a source until the context ends; one that fails keeps no other waiting.
+func (s *Service) poll(ctx context.Context, from source, what subject, due <-chan struct{}, read func([]session.Caller, *feed)) {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
 	var polled *feed
-	defer func() {
-		if polled != nil {
-			polled.polled.Store(false)
-		}
-	}()
+	defer func() { polled.release() }()
 	for first := true; ; first = false {
 		select {
 		case <-ctx.Done():
 			return
 		case <-wait.C:
-		case <-p.due:
+		case <-due:
 		}
 		f, callers := s.target(from)
 		if f == nil {
@@ -79,43 +83,38 @@ func (s *Service) poll(ctx context.Context, p *poller, from source) {
 			continue
 		}
 		if f != polled {
-			if polled != nil {
-				polled.polled.Store(false)
-			}
+			polled.release()
 			polled = f
-			f.polled.Store(true)
+			f.polled.Add(1)
 		}
-		if rest := f.rest(s.now()); first && rest > 0 {
+		if _, rest := f.pace(what, s.now()); first && rest > 0 {
 			wait.Reset(rest) // it was just read
 			continue
 		}
 		begun := time.Now()
-		var both sync.WaitGroup
-		both.Go(func() { s.readAs(ctx, callers, f, guestList) })
-		both.Go(func() {
-			s.readAs(ctx, callers, f, taskList)
-			s.lookInto(ctx, callers, f)
-		})
-		both.Wait()
+		read(callers, f)
+		pause, _ := f.pace(what, s.now())
 		// One that is slow is not asked again before it had time to breathe.
-		wait.Reset(max(f.pause()-time.Since(begun), fresh/4))
+		wait.Reset(max(pause-time.Since(begun), fresh/4))
 	}
 }
 
-// rest is how long what was read of a feed is fresh.
-func (f *feed) rest(now time.Time) time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.guests.tried.IsZero() || f.tasks.tried.IsZero() {
-		return 0
+// release ends that a poller keeps a feed up to date.
+func (f *feed) release() {
+	if f != nil {
+		f.polled.Add(-1)
 	}
-	return f.guests.pause() - now.Sub(f.guests.tried)
 }
 
-func (f *feed) pause() time.Duration {
+// pace is how long to wait from one reading to the next, and how long what was read is fresh still.
+func (f *feed) pace(what subject, now time.Time) (pause, rest time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.guests.pause()
+	r := what.reader(f)
+	if r.tried.IsZero() {
+		return r.pause(), 0
+	}
+	return r.pause(), r.pause() - now.Sub(r.tried)
 }
 
 // target is a source's feed with those who watch it; nil if nobody does any more.

@@ -78,11 +78,11 @@ func (s *Service) begin(ctx context.Context, caller session.Caller, f *feed, wha
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := what.reader(f)
-	pause := r.pause()
-	if f.polled.Load() {
+	pause, polled := r.pause(), f.polled.Load() > 0
+	if polled {
 		pause *= 2 // the poller is about to read it
 	}
-	if (r.flight == nil || f.polled.Load()) && !r.tried.IsZero() && s.now().Sub(r.tried) < pause {
+	if (r.flight == nil || polled) && !r.tried.IsZero() && s.now().Sub(r.tried) < pause {
 		return nil
 	}
 	return s.start(ctx, caller, f, what)

@@ -102,6 +102,8 @@ func (s *Service) lookInto(ctx context.Context, callers []session.Caller, f *fee
 	guests := f.touched
 	f.touched = nil
 	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
 	slots := make(chan struct{}, touchedAtOnce)
 	var all sync.WaitGroup
 	for _, guest := range guests {

@@ -180,6 +180,43 @@ func TestAbuseEndedSessionIsNeverUsedAgain(t *testing.T) {
 	})
 }
 
+// Tasks that can't be read keep the list of containers from nothing, and the other way round.
+func TestOneSubjectKeepsNoOtherWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoors("n")
+		s := NewService(d, time.Now)
+		defer s.Close()
+		reads := map[string]int{}
+		hanging := ""
+		for _, what := range []*subject{&guestList, &taskList} {
+			usual := what.read
+			defer func() { what.read = usual }()
+			what.read = func(ctx context.Context, s *Service, c session.Caller, f *feed) (func(time.Time), error) {
+				d.mu.Lock()
+				reads[what.name]++
+				wait := hanging == what.name
+				d.mu.Unlock()
+				if wait {
+					return nil, hang(ctx)
+				}
+				return usual(ctx, s, c, f)
+			}
+		}
+		for _, hanging = range []string{"tasks", "containers"} {
+			clear(reads)
+			w := watching(t, s, caller("dc", hanging, 1))
+			time.Sleep(time.Minute)
+			w.Close()
+			time.Sleep(readTimeout)
+			for name, n := range reads {
+				if least := 29; name != hanging && n < least || name == hanging && n > 6 {
+					t.Errorf("%s were read %d times while %s hang", name, n, hanging)
+				}
+			}
+		}
+	})
+}
+
 func TestWatchesOfTwoIdentitiesShareNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoors("n")
