@@ -282,7 +282,7 @@ func TestStreamResumes(t *testing.T) {
 	dc, host := b.newHost(t, sim.Options{})
 	browser := b.browser(t)
 	browser.signIn(host, "root@pam")
-	version := browser.get("/api/containers").json(t)["version"].(string)
+	version := browser.withAddresses().json(t)["version"].(string)
 	s := browser.stream("?version=" + version)
 	// Tasks are read for the first time, and may be news.
 	select {
