@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -292,6 +293,35 @@ func TestTokenRevokedElsewhere(t *testing.T) {
 	b.advance(time.Second)
 	if r := b.with(t, text, "GET", "/api/caller"); r.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a second later: %d %s", r.StatusCode, r.body)
+	}
+}
+
+// An event stream ends with the token that it was asked for with.
+func TestRevokedTokenEndsItsStream(t *testing.T) {
+	b := newBench(t)
+	_, host := b.newHost(t, sim.Options{})
+	alice := b.browser(t)
+	alice.signIn(host, "alice@pve")
+	id, text := alice.makeToken("mine", session.ScopeRead)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.URL()+"/api/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+text)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
+	}
+	if r := alice.do("DELETE", "/api/tokens/"+id, "", ""); r.StatusCode != http.StatusOK {
+		t.Fatalf("revoke: %d %s", r.StatusCode, r.body)
+	}
+	rest, err := io.ReadAll(resp.Body) // comes back when the stream ends
+	if err != nil || !strings.Contains(string(rest), "event: end") {
+		t.Errorf("the stream: %q, %v", rest, err)
 	}
 }
 
