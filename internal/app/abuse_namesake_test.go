@@ -196,6 +196,15 @@ func TestAbuseNamesakeWalksEveryRoute(t *testing.T) {
 			for _, route := range b.Routes() {
 				w.try(t, route)
 			}
+			// Once more with an access token, at whatever it opens.
+			w.browser = b.browser(t)
+			w.browser.signIn(fake, "root@pam")
+			_, w.token = w.browser.makeToken("the namesake's", session.ScopeAll)
+			for _, route := range b.Routes() {
+				if route.Scope != session.SessionOnly {
+					w.try(t, route)
+				}
+			}
 			if w.named < 10 {
 				t.Errorf("only %d requests named something of the victim's", w.named)
 			}
@@ -240,7 +249,8 @@ type walk struct {
 	victim  victim
 	host    *sim.Host
 	browser *browser
-	named   int // how many requests named something of the victim's
+	token   string // sent with each request, if there is one
+	named   int    // how many requests named something of the victim's
 }
 
 // try asks a route for all that it can be asked for.
@@ -335,7 +345,7 @@ func (w *walk) send(t *testing.T, route web.Route, path string, in map[string]st
 	var r reply
 	switch {
 	case route.Method == http.MethodGet:
-		r = w.browser.get(path + "?" + values.Encode())
+		r = w.browser.do(route.Method, path+"?"+values.Encode(), "", "", w.header()...)
 	case route.Shape == web.API:
 		body := map[string]any{}
 		for name, value := range in {
@@ -344,7 +354,7 @@ func (w *walk) send(t *testing.T, route web.Route, path string, in map[string]st
 				body[name] = json.RawMessage(value)
 			}
 		}
-		r = w.browser.do(route.Method, path, "application/json", jsonText(t, body))
+		r = w.browser.do(route.Method, path, "application/json", jsonText(t, body), w.header()...)
 	default:
 		r = w.browser.do(route.Method, path, "application/x-www-form-urlencoded", values.Encode())
 	}
@@ -369,6 +379,13 @@ func (w *walk) send(t *testing.T, route web.Route, path string, in map[string]st
 			t.Errorf("%s: the answer holds %s of the other one's", what, secret)
 		}
 	}
+}
+
+func (w *walk) header() []string {
+	if w.token == "" {
+		return nil
+	}
+	return []string{"Authorization", "Bearer " + w.token}
 }
 
 func valuesOf(in map[string]string) []string {
