@@ -21,14 +21,15 @@ type API struct {
 	tokens     *token.Service
 	nodes      *node.Service
 	containers *container.Service
+	details    *container.Details
 	tasks      *task.Service
 	trail      *audit.Reader
 	version    string
 }
 
 // New returns the API. The site keeps its cookies.
-func New(site *web.Site, a *auth.Service, nodes *node.Service, tokens *token.Service, containers *container.Service, tasks *task.Service, trail *audit.Reader, version string) *API {
-	return &API{site: site, auth: a, nodes: nodes, tokens: tokens, containers: containers, tasks: tasks, trail: trail, version: version}
+func New(site *web.Site, a *auth.Service, nodes *node.Service, tokens *token.Service, containers *container.Service, details *container.Details, tasks *task.Service, trail *audit.Reader, version string) *API {
+	return &API{site: site, auth: a, nodes: nodes, tokens: tokens, containers: containers, details: details, tasks: tasks, trail: trail, version: version}
 }
 
 // Routes are the API's routes, its document among them.

@@ -10,7 +10,16 @@ import (
 )
 
 func (a *API) containerRoutes() []web.Route {
-	return []web.Route{a.listContainers(), a.events()}
+	return []web.Route{
+		a.listContainers(),
+		a.events(),
+		authenticated("GET", "/api/containers/{nodeId}/{vmid}", "showContainer", "One container: its row, what it uses now, its configuration and addresses", a.details.Get, nil,
+			"not_found", "host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox").WithScope(session.ScopeRead),
+		authenticated("GET", "/api/containers/{nodeId}/{vmid}/graph", "graphContainer", "What one container used over a time frame", a.details.Graph, nil,
+			"not_found", "host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox").WithScope(session.ScopeRead),
+		authenticated("PATCH", "/api/containers/{nodeId}/{vmid}", "editContainer", "Change tags and description of a container", a.details.Edit, nil,
+			"not_found", "changed_meanwhile", "refused_by_proxmox", "host_unreachable", "host_refused", "certificate_changed", "forbidden_by_proxmox").WithScope(session.ScopeAll),
+	}
 }
 
 func (a *API) events() web.Route {

@@ -19,6 +19,7 @@ var kinds = map[string]fault.Kind{
 	"certificate_changed":     fault.Unreachable,
 	"certificate_unknown":     fault.Conflict,
 	"challenge_expired":       fault.Unauthenticated,
+	"changed_meanwhile":       fault.Conflict,
 	"claim_code_required":     fault.Invalid,
 	"clock_wrong":             fault.Conflict,
 	"confirmation_required":   fault.Invalid,

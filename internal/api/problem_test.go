@@ -90,7 +90,7 @@ func TestProblemCodes(t *testing.T) {
 			t.Errorf("%s: the document says %d, and it is %d (found: %v)", code, web.StatusOf(kind), web.StatusOf(k), ok)
 		}
 	}
-	for _, route := range New(nil, nil, nil, nil, nil, nil, nil, "test").Routes() {
+	for _, route := range New(nil, nil, nil, nil, nil, nil, nil, nil, "test").Routes() {
 		if route.Doc == nil {
 			continue
 		}

@@ -110,7 +110,7 @@ func (v victim) guesses(name string) ([]string, bool) {
 	case "name":
 		return []string{"Victim's own"}, true
 	case "status", "kind", "sort", "action", "result", "from", "to", "limit", "scope", "expiresAt", "start", "timeout", "purge",
-		"destroyUnreferenced", "confirm", "tags", "addTags", "removeTags", "isDefault", // of words that are the same for everybody
+		"destroyUnreferenced", "confirm", "tags", "description", "digest", "timeframe", "addTags", "removeTags", "isDefault", // of words that are the same for everybody
 		"username", "password", "realm", "tokenId", "tokenSecret", "code": // of secrets that nobody but the victim has
 		return []string{""}, true
 	}

@@ -169,16 +169,17 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	})
 	trail := audit.NewReader(a.store, signIns)
 	a.containers = container.NewService(a.nodes, o.now)
+	details := container.NewDetails(a.containers, a.nodes, a.trail)
 	a.tasks = task.NewService(task.Options{
 		Store: a.store, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Now: o.now, Pause: o.pause,
 	})
 	site := web.NewSite(web.Options{
-		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Tasks: a.tasks, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.shared.ready(a.store),
+		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.shared.ready(a.store),
 		SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,
 	})
-	a.routes = append(site.Routes(), api.New(site, signIns, a.nodes, a.tokens, a.containers, a.tasks, trail, o.version).Routes()...)
+	a.routes = append(site.Routes(), api.New(site, signIns, a.nodes, a.tokens, a.containers, details, a.tasks, trail, o.version).Routes()...)
 	a.server = &http.Server{
 		Handler:           site.Handler(a.routes),
 		ReadHeaderTimeout: 10 * time.Second,

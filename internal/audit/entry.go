@@ -59,6 +59,7 @@ const (
 	ContainerSuspend  Action = "container_suspend"
 	ContainerResume   Action = "container_resume"
 	ContainerTag      Action = "container_tag"
+	ContainerEdit     Action = "container_edit"
 	ContainerDelete   Action = "container_delete"
 	// TaskStop is the end of a running task before its time.
 	TaskStop Action = "task_stop"
@@ -78,7 +79,7 @@ var categories = map[Action]Category{
 	KeyRotate: CategoryKey, KeyRetire: CategoryKey,
 	TokenCreate: CategoryPrivate, TokenRevoke: CategoryPrivate,
 	ContainerStart: CategoryPrivate, ContainerShutdown: CategoryPrivate, ContainerStop: CategoryPrivate, ContainerReboot: CategoryPrivate,
-	ContainerSuspend: CategoryPrivate, ContainerResume: CategoryPrivate, ContainerTag: CategoryPrivate, ContainerDelete: CategoryPrivate,
+	ContainerSuspend: CategoryPrivate, ContainerResume: CategoryPrivate, ContainerTag: CategoryPrivate, ContainerEdit: CategoryPrivate, ContainerDelete: CategoryPrivate,
 	TaskStop: CategoryPrivate,
 	NodeAdd:  CategoryPrivate, NodeChange: CategoryPrivate, NodeDefault: CategoryPrivate, NodeRemove: CategoryPrivate, NodeTokenRemove: CategoryPrivate,
 }
@@ -89,7 +90,7 @@ var Actions = []Action{
 	InstallationClaim, HostAdd, HostRepin, HostCertificate, HostRemove,
 	KeyRotate, KeyRetire,
 	TokenCreate, TokenRevoke,
-	ContainerStart, ContainerShutdown, ContainerStop, ContainerReboot, ContainerSuspend, ContainerResume, ContainerTag, ContainerDelete, TaskStop,
+	ContainerStart, ContainerShutdown, ContainerStop, ContainerReboot, ContainerSuspend, ContainerResume, ContainerTag, ContainerEdit, ContainerDelete, TaskStop,
 	NodeAdd, NodeChange, NodeDefault, NodeRemove, NodeTokenRemove,
 }
 

@@ -3,6 +3,7 @@ package pve
 import (
 	"context"
 	"encoding/json"
+	"path"
 	"slices"
 	"time"
 )
@@ -16,6 +17,22 @@ type Permissions map[string]map[string]bool
 func (p Permissions) Has(path, privilege string) bool {
 	_, ok := p[path][privilege]
 	return ok
+}
+
+// Holds tells whether a privilege is held at a path, as far as it can be told: where the path isn't listed, by the nearest
+// one above it that is and passes the privilege on. PVE lists no path at which nothing is held, so an entry that takes
+// everything away is not seen; PVE itself decides.
+func (p Permissions) Holds(at, privilege string) bool {
+	if _, listed := p[at]; listed {
+		return p.Has(at, privilege)
+	}
+	for at != "/" && at != "." {
+		at = path.Dir(at)
+		if held, listed := p[at]; listed {
+			return held[privilege] // true if it propagates
+		}
+	}
+	return false
 }
 
 // maxPermissionsBody holds some 800 paths with every privilege that there is, and many more with a role's.

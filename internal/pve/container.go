@@ -112,8 +112,8 @@ type ContainerConfig struct {
 	// Digest names this state of the configuration; a change that carries it fails if there is a newer one.
 	Digest string
 	RootFS string
-	// Options holds every option as text under PVE's own name, those above included: net0, mp0, dev0, unused0, ... They
-	// are the host's own words, for comparing and sending back.
+	// Options holds every option but the description as a line of text under PVE's own name, those above included: net0,
+	// mp0, dev0, unused0, ...
 	Options map[string]string
 }
 
@@ -153,7 +153,7 @@ func (h *Host) ContainerConfig(ctx context.Context, credentials Credentials, nod
 		Options:      make(map[string]string, len(r)),
 	}
 	for name := range r {
-		if text := r.text(name); text != "" {
+		if text := r.prose(name); text != "" && name != "description" {
 			config.Options[name] = text
 		}
 	}

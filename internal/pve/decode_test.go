@@ -152,6 +152,15 @@ func TestPermissionsHas(t *testing.T) {
 	if err != nil || !p.Has("/vms/101", "VM.Audit") || !p.Has("/vms/101", "VM.Console") || p.Has("/vms/101", "VM.Backup") || p.Has("/vms/102", "VM.Audit") {
 		t.Errorf("%v, %v", p, err)
 	}
+	p["/"] = map[string]bool{"Sys.Audit": true, "Sys.Modify": false}
+	for path, want := range map[string]bool{"/vms/101": true, "/vms/102": false, "/": false, "vms": false} {
+		if p.Holds(path, "VM.Audit") != want {
+			t.Errorf("VM.Audit on %s: %v", path, !want)
+		}
+	}
+	if !p.Holds("/nodes/pve1", "Sys.Audit") || p.Holds("/nodes/pve1", "Sys.Modify") || !p.Holds("/", "Sys.Modify") || p.Holds("/vms/101", "Sys.Audit") {
+		t.Error("what is passed on and what is not")
+	}
 	if !p["/vms/101"]["VM.Audit"] || p["/vms/101"]["VM.Console"] {
 		t.Error("propagation is lost")
 	}

@@ -48,7 +48,7 @@ var actionLabels = map[string]string{
 	"token_create": "Access token made", "token_revoke": "Access token revoked",
 	"container_start": "Container started", "container_shutdown": "Container shut down", "container_stop": "Container stopped",
 	"container_reboot": "Container rebooted", "container_suspend": "Container suspended", "container_resume": "Container resumed",
-	"container_tag": "Container tagged", "container_delete": "Container deleted", "task_stop": "Task stopped",
+	"container_tag": "Container tagged", "container_edit": "Container edited", "container_delete": "Container deleted", "task_stop": "Task stopped",
 }
 
 func actionLabel(action string) string {

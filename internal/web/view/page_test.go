@@ -72,6 +72,8 @@ func pages() map[string]templ.Component {
 		"dashboard":         DashboardPage(full),
 		"dashboard, cards":  DashboardPage(cards),
 		"dashboard empty":   DashboardPage(Dashboard{Shell: user, Nodes: 1, Selectable: true}),
+		"container":         ContainerDetailPage(containerPage(user)),
+		"container, parts":  ContainerDetailPage(brokenContainer(user)),
 		"dashboard nothing": DashboardPage(noMatch),
 		"all nodes down":    DashboardPage(allDown),
 		"the one node down": DashboardPage(noneKnown),

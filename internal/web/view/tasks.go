@@ -45,7 +45,9 @@ func (t Task) subject() string {
 }
 
 // Path is the address of the task's page, below the base path.
-func (t Task) Path() string { return "/tasks/" + url.PathEscape(t.NodeID) + "/" + url.PathEscape(t.UPID) }
+func (t Task) Path() string {
+	return "/tasks/" + url.PathEscape(t.NodeID) + "/" + url.PathEscape(t.UPID)
+}
 
 // took is how long the task took, or has been taking.
 func (t Task) took(now time.Time) string {

@@ -1,6 +1,7 @@
 import "htmx.org";
 
 import { startConnection } from "./connection";
+import { startContainer } from "./container";
 import { startCopy } from "./copy";
 import { startFleet } from "./fleet";
 import { startLive } from "./live";
@@ -17,5 +18,6 @@ document.querySelector(".rail-nav [aria-current]")?.scrollIntoView({ block: "nea
 if (document.getElementById("signed-out")) {
   startConnection();
   startFleet();
+  startContainer();
   startLive();
 }
