@@ -1,13 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"berth/internal/client"
+	"berth/internal/config"
+	"berth/internal/fault"
 	"berth/internal/pve/sim"
 )
 
@@ -156,6 +162,31 @@ func TestChoose(t *testing.T) {
 		if _, err := choose(fleet, ref); statusOf(err) != statusUsage {
 			t.Errorf("%q: %v", ref, err)
 		}
+	}
+}
+
+func TestStatusOf(t *testing.T) {
+	refusal := func(k fault.Kind) error { return fmt.Errorf("around: %w", &fault.Error{Kind: k}) }
+	for want, all := range map[int][]error{
+		statusOK:          {nil},
+		statusFailed:      {errors.New("x"), context.Canceled, refusal(fault.Internal), manyErrors{errors.New("x")}},
+		statusUsage:       {usageError{errors.New("x")}, config.Problems{"x"}},
+		statusNotSignedIn: {notSignedInError{"x"}, refusal(fault.Unauthenticated)},
+		statusRefused:     {refusal(fault.Forbidden), refusal(fault.NotFound), refusal(fault.Conflict), refusal(fault.Invalid), refusal(fault.Throttled), manyErrors{errors.New("x"), refusal(fault.Conflict)}},
+		statusUnreachable: {refusal(fault.Unreachable), refusal(fault.Unavailable), &client.UnreachableError{Cause: errors.New("x")}, fmt.Errorf("around: %w", &client.CertificateError{})},
+	} {
+		for _, err := range all {
+			if got := statusOf(err); got != want {
+				t.Errorf("%#v: %d, want %d", err, got, want)
+			}
+		}
+	}
+	f := &fault.Error{Message: "No.", Fields: map[string]string{"b": "B", "a": "A"}, Hint: "Do.", RetryAfter: 3 * time.Second, ID: "abc"}
+	if got := describe(f); got != "No. A. B. Do. Try again in 3s. (error id abc)" {
+		t.Errorf("described as %q", got)
+	}
+	if got := describe(fmt.Errorf("it can't be told: %w", f)); got != "it can't be told: No." {
+		t.Errorf("with words around it %q", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -83,6 +84,9 @@ func statusOf(err error) int {
 
 // describe is an error for people: a refusal with all that Berth said of it.
 func describe(err error) string {
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
 	f := fault.As(err)
 	if f == nil || f.Error() != err.Error() { // somebody has put more words around it
 		return err.Error()
