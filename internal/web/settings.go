@@ -10,6 +10,7 @@ import (
 
 // settingsPages are the entries under Settings in the sidebar that everybody has, in the order in which they are shown.
 var settingsPages = []view.NavLink{
+	{Name: "nodes", Label: "Nodes", Path: "/settings/nodes", Icon: "node"},
 	{Name: "sessions", Label: "Sessions", Path: "/settings/sessions", Icon: "device"},
 	{Name: "tokens", Label: "Access tokens", Path: "/settings/tokens", Icon: "key"},
 	{Name: "audit", Label: "Audit", Path: "/settings/audit", Icon: "trail"},

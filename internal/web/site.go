@@ -74,7 +74,7 @@ func NewSite(o Options) *Site {
 
 // Routes are the routes of the pages, the assets and the health probes.
 func (s *Site) Routes() []Route {
-	return append(slices.Concat(s.hostRoutes(), s.containerRoutes(), s.tokenRoutes(), s.dashboardRoutes(), s.changeRoutes(), s.taskRoutes()), []Route{
+	return append(slices.Concat(s.hostRoutes(), s.containerRoutes(), s.nodeRoutes(), s.tokenRoutes(), s.dashboardRoutes(), s.changeRoutes(), s.taskRoutes()), []Route{
 		PublicRoute("GET", "/login", Page, s.loginShow),
 		PublicRoute("POST", "/login", Page, s.login),
 		PublicRoute("GET", "/login/tfa", Page, s.secondFactorShow),

@@ -116,13 +116,18 @@ func icon(name string) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
+		case "node":
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 18, "<path d=\"M3 4h14v5H3zM6 6.5h.1M9.5 6.5H14M10 9v4M10 13a2 2 0 1 0 0 4 2 2 0 0 0 0-4M8 15H3M12 15h5\"></path>")
+			if templ_7745c5c3_Err != nil {
+				return templ_7745c5c3_Err
+			}
 		case "host":
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 18, "<path d=\"M3 4h14v5H3zM3 11h14v5H3zM6 6.5h.1M6 13.5h.1M9.5 6.5H14M9.5 13.5H14\"></path>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "<path d=\"M3 4h14v5H3zM3 11h14v5H3zM6 6.5h.1M6 13.5h.1M9.5 6.5H14M9.5 13.5H14\"></path>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "</svg>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 20, "</svg>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -152,7 +157,7 @@ func mark() templ.Component {
 			templ_7745c5c3_Var2 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 20, "<svg class=\"mark\" width=\"32\" height=\"32\" viewBox=\"0 0 32 32\" fill=\"none\" aria-hidden=\"true\"><path d=\"M4 8v17h24V8\" stroke=\"currentColor\" stroke-width=\"3\" stroke-linecap=\"square\"></path> <path class=\"mark-box\" d=\"M8.5 10.5h15V20h-15z\"></path> <path class=\"mark-ridge\" d=\"M12.25 13v4.5M16 13v4.5M19.75 13v4.5\" stroke-width=\"1.5\"></path></svg>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 21, "<svg class=\"mark\" width=\"32\" height=\"32\" viewBox=\"0 0 32 32\" fill=\"none\" aria-hidden=\"true\"><path d=\"M4 8v17h24V8\" stroke=\"currentColor\" stroke-width=\"3\" stroke-linecap=\"square\"></path> <path class=\"mark-box\" d=\"M8.5 10.5h15V20h-15z\"></path> <path class=\"mark-ridge\" d=\"M12.25 13v4.5M16 13v4.5M19.75 13v4.5\" stroke-width=\"1.5\"></path></svg>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -182,7 +187,7 @@ func harbour() templ.Component {
 			templ_7745c5c3_Var3 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 21, "<svg class=\"harbour\" viewBox=\"0 0 480 300\" preserveAspectRatio=\"xMidYMax slice\" aria-hidden=\"true\"><g class=\"harbour-crane\" fill=\"none\" stroke-width=\"4\"><path d=\"M352 236V52M404 236V52M352 92h52M352 164h52M352 164l52-72M236 52h232M352 52l26-34 26 34M378 18 250 52M378 18l80 34\"></path> <path class=\"harbour-rope\" d=\"M272 52v64M304 52v64\" stroke-width=\"2\"></path></g> <path class=\"harbour-lit\" d=\"M260 116h56v30h-56z\"></path> <path class=\"harbour-ridge\" d=\"M271 122v18M282 122v18M293 122v18M304 122v18\" stroke-width=\"2\"></path> <g class=\"harbour-near\"><path d=\"M16 206h56v30H16zM76 206h56v30H76zM136 206h56v30h-56zM76 172h56v30H76z\"></path></g> <g class=\"harbour-far\"><path d=\"M16 172h56v30H16zM196 206h56v30h-56zM136 172h56v30h-56zM76 138h56v30H76z\"></path></g> <path class=\"harbour-quay\" d=\"M0 240h256v16H0zM320 240h160v16H320z\"></path> <path class=\"harbour-water\" d=\"M0 272h480M40 284h120M210 284h180M110 295h260\" stroke-width=\"2\"></path></svg>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 22, "<svg class=\"harbour\" viewBox=\"0 0 480 300\" preserveAspectRatio=\"xMidYMax slice\" aria-hidden=\"true\"><g class=\"harbour-crane\" fill=\"none\" stroke-width=\"4\"><path d=\"M352 236V52M404 236V52M352 92h52M352 164h52M352 164l52-72M236 52h232M352 52l26-34 26 34M378 18 250 52M378 18l80 34\"></path> <path class=\"harbour-rope\" d=\"M272 52v64M304 52v64\" stroke-width=\"2\"></path></g> <path class=\"harbour-lit\" d=\"M260 116h56v30h-56z\"></path> <path class=\"harbour-ridge\" d=\"M271 122v18M282 122v18M293 122v18M304 122v18\" stroke-width=\"2\"></path> <g class=\"harbour-near\"><path d=\"M16 206h56v30H16zM76 206h56v30H76zM136 206h56v30h-56zM76 172h56v30H76z\"></path></g> <g class=\"harbour-far\"><path d=\"M16 172h56v30H16zM196 206h56v30h-56zM136 172h56v30h-56zM76 138h56v30H76z\"></path></g> <path class=\"harbour-quay\" d=\"M0 240h256v16H0zM320 240h160v16H320z\"></path> <path class=\"harbour-water\" d=\"M0 272h480M40 284h120M210 284h180M110 295h260\" stroke-width=\"2\"></path></svg>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
