@@ -226,7 +226,7 @@ func (s *Site) nodeSaved(w http.ResponseWriter, r *http.Request, caller session.
 	}
 	f, errorID := explain(r.Context(), r, err)
 	sayRetryAfter(w, f)
-	form.Errors = f.Fields
+	form.Errors, form.Confirmed = f.Fields, in.Fingerprint
 	if f.Kind != fault.Invalid {
 		form.Failure = &view.Failure{Message: f.Message, Hint: f.Hint, ErrorID: errorID}
 	}

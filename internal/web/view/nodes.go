@@ -127,6 +127,7 @@ type NodeForm struct {
 	Errors                                                map[string]string
 	Failure                                               *Failure
 	Confirm                                               *Certificate // to be confirmed
+	Confirmed                                             string       // the fingerprint that was
 	Tested                                                *TestedNode  // how a test ended well
 }
 
