@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,9 +106,25 @@ func (s *Service) prepare(ctx context.Context, caller session.Caller, in Setting
 		return plan{}, err
 	}
 	if p.name == "" {
-		p.name = p.address.Host[:min(len(p.address.Host), maxName)]
+		p.name, err = s.freeName(ctx, caller, p.address)
 	}
-	return p, nil
+	return p, err
+}
+
+// freeName is a name for a node whose owner gave none: its host, with its port or a number where that is taken.
+func (s *Service) freeName(ctx context.Context, caller session.Caller, at pve.Address) (string, error) {
+	records, err := s.records(ctx, caller)
+	if err != nil {
+		return "", err
+	}
+	host := at.Host[:min(len(at.Host), maxName-10)]
+	name := host
+	for i := 1; free(records, name, "any") != nil; i++ {
+		if name = host + ":" + strconv.Itoa(at.Port); i > 1 {
+			name = host + " (" + strconv.Itoa(i) + ")"
+		}
+	}
+	return name, nil
 }
 
 // free tells whether a node may be stored under a name, before anything is done for it; the store has the last word.
