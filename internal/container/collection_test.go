@@ -137,11 +137,14 @@ func TestTagsOfAContainer(t *testing.T) {
 // Machines have a share of their own, so that no number of them keeps containers from being listed.
 func TestAbuseManyMachines(t *testing.T) {
 	for name, machine := range map[string]pve.Resource{
-		"many": {Name: "machine"}, "long": {Name: strings.Repeat("x", 250)}, "same tags": {Tags: slices.Repeat([]string{strings.Repeat("&", 60)}, 64)},
+		"many": {Name: "machine"}, "long": {Name: strings.Repeat("x", 250)}, "words": {}, "same tags": {Tags: slices.Repeat([]string{strings.Repeat("&", 60)}, 64)},
 	} {
 		var c collection
 		for i := range maxContainers {
 			machine.Type, machine.VMID = QEMU, 20_000+i
+			if name == "words" {
+				machine.Lock = fmt.Sprint(strings.Repeat("x", 200), i)
+			}
 			if err := c.add(machine); err != nil {
 				t.Fatal(err)
 			}
@@ -150,6 +153,9 @@ func TestAbuseManyMachines(t *testing.T) {
 			if err := c.add(pve.Resource{Type: LXC, VMID: 100 + i, Name: "container", Node: "pve1"}); err != nil {
 				t.Fatalf("%s: container %d: %v", name, i, err)
 			}
+		}
+		if len(c.words) > 5000 {
+			t.Errorf("%s: %d words are kept", name, len(c.words))
 		}
 		if len(c.machines) == 0 || c.weight() > 6<<20 {
 			t.Errorf("%s: %d machines, %d bytes", name, len(c.machines), c.weight())

@@ -3,7 +3,6 @@ package container
 import (
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"berth/internal/node"
@@ -35,9 +34,6 @@ type feed struct {
 	// Of the Service, which guards them.
 	kept  int       // bytes
 	asked time.Time // when somebody wanted it last
-
-	// polled is positive while a poller keeps the feed up to date.
-	polled atomic.Int32
 
 	mu     sync.Mutex
 	guests reader

@@ -68,8 +68,6 @@ func (s *Service) reconcile(of session.Identity) {
 func (s *Service) poll(ctx context.Context, from source, what subject, due <-chan struct{}, read func([]session.Caller, *feed)) {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
-	var polled *feed
-	defer func() { polled.release() }()
 	for first := true; ; first = false {
 		select {
 		case <-ctx.Done():
@@ -82,11 +80,6 @@ func (s *Service) poll(ctx context.Context, from source, what subject, due <-cha
 			wait.Reset(fresh)
 			continue
 		}
-		if f != polled {
-			polled.release()
-			polled = f
-			f.polled.Add(1)
-		}
 		if _, rest := f.pace(what, s.now()); first && rest > 0 {
 			wait.Reset(rest) // it was just read
 			continue
@@ -96,13 +89,6 @@ func (s *Service) poll(ctx context.Context, from source, what subject, due <-cha
 		pause, _ := f.pace(what, s.now())
 		// One that is slow is not asked again before it had time to breathe.
 		wait.Reset(max(pause-time.Since(begun), fresh/4))
-	}
-}
-
-// release ends that a poller keeps a feed up to date.
-func (f *feed) release() {
-	if f != nil {
-		f.polled.Add(-1)
 	}
 }
 

@@ -78,12 +78,8 @@ func (s *Service) begin(ctx context.Context, caller session.Caller, f *feed, wha
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := what.reader(f)
-	pause, polled := r.pause(), f.polled.Load() > 0
-	if polled {
-		pause *= 2 // the poller is about to read it
-	}
-	if (r.flight == nil || polled) && !r.tried.IsZero() && s.now().Sub(r.tried) < pause {
-		return nil
+	if !r.tried.IsZero() && s.now().Sub(r.tried) < r.pause() {
+		return nil // whether or not somebody reads it again already
 	}
 	return s.start(ctx, caller, f, what)
 }

@@ -287,6 +287,12 @@ func (s *Service) Sweep() {
 			s.forget(f)
 		}
 	}
+	// Of those who have no nodes nothing else reminds.
+	for who, fl := range s.fleets {
+		if len(fl.nodes)+len(fl.watches) == 0 {
+			delete(s.fleets, who)
+		}
+	}
 }
 
 var _ Nodes = (*node.Service)(nil)

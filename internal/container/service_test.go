@@ -364,6 +364,13 @@ func TestDoorsOfOneCluster(t *testing.T) {
 		if got, want := shown(l), []string{"b/100 by a", "z/100 by z", "b/101 by a", "b/102 by a"}; !slices.Equal(got, want) || l.Nodes[0].Code != "host_unreachable" {
 			t.Errorf("%v, %+v; want %v", got, l.Nodes, want)
 		}
+		// What the door that is not looked through says makes no difference.
+		busy := guests[0]
+		busy.CPU = 0.99
+		s.known(alice.Identity, "b", time.Now(), busy)
+		if again := list(); again.Version != l.Version {
+			t.Error("a new version of which nothing shows")
+		}
 		for _, id := range []string{"a", "b"} {
 			if c, err := s.Find(t.Context(), alice, id, 101); err != nil || c.NodeID != "b" || c.Door != "a" {
 				t.Errorf("by %s: %+v, %v", id, c, err)

@@ -217,6 +217,33 @@ func TestOneSubjectKeepsNoOtherWaiting(t *testing.T) {
 	})
 }
 
+// One whose session has ended, and who has not noticed yet, keeps the others of the same identity from nothing.
+func TestOneOfManyHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoors("n")
+		worked := 0
+		d.say(func(_ context.Context, c session.Caller, _ string) error {
+			if c.Session.Hash == (session.Hash{1}) {
+				return fault.SignInRequired()
+			}
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			worked++
+			return nil
+		})
+		s := NewService(d, time.Now)
+		defer s.Close()
+		for i := byte(1); i <= 2; i++ {
+			defer watching(t, s, caller("dc", "alice@pve", i)).Close()
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if worked < 58 {
+			t.Errorf("%d calls worked in a minute", worked)
+		}
+	})
+}
+
 func TestWatchesOfTwoIdentitiesShareNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoors("n")
@@ -315,7 +342,13 @@ func TestWatchFollowsTheNodes(t *testing.T) {
 		if c := w.Change(); c == nil || len(c.Nodes) != 2 || d.called("m") == 0 {
 			t.Errorf("%+v after %d calls of the new node", c, d.called("m"))
 		}
-		before := d.called("n")
+		before := d.called("m")
+		time.Sleep(10 * time.Second)
+		if calls := d.called("m") - before; calls < 8 {
+			t.Errorf("%d calls of the new node in ten seconds", calls)
+		}
+		drain(w)
+		before = d.called("n")
 		n.Address.Host = "other.lan"
 		change(n, m)
 		if time.Sleep(relist + 200*time.Millisecond); d.called("n") <= before || w.Change() == nil {
