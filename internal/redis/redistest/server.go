@@ -3,12 +3,14 @@ package redistest
 
 import (
 	"bufio"
-	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,17 +26,28 @@ const Patience = 60 * time.Second
 type Server struct {
 	// Address is host:port, the same after each start.
 	Address string
-	folder  string
+	folder  string   // for its log
+	command []string // the program, and its file of settings if it has one
 	args    []string
+	busPort string // in a cluster
 	process *exec.Cmd
 }
 
 // Start starts a server with further settings, each as on its command line. It is gone when the test ends.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	program := testneed.Command(t, "redis-server")
-	s := &Server{folder: t.TempDir()}
-	s.args = append([]string{program, "--bind", "127.0.0.1", "--save", "", "--dir", s.folder, "--daemonize", "no"}, args...)
+	return start(t, "", append([]string{"--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir(), "--daemonize", "no"}, args...)...)
+}
+
+func start(t testing.TB, file string, args ...string) *Server {
+	t.Helper()
+	s := &Server{folder: t.TempDir(), command: []string{testneed.Command(t, "redis-server")}, args: args}
+	if file != "" {
+		s.command = append(s.command, file)
+	}
+	if i := slices.Index(args, "--cluster-port"); i >= 0 {
+		s.busPort = args[i+1]
+	}
 	// Somebody else may take a port between the look and the start.
 	for range 20 {
 		s.Address = freeAddress(t)
@@ -72,7 +85,7 @@ func (s *Server) Run(t testing.TB) bool {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	process := exec.Command(s.args[0], append([]string{"--port", port}, s.args[1:]...)...)
+	process := exec.Command(s.command[0], slices.Concat(s.command[1:], []string{"--port", port}, s.args)...)
 	process.Stdout, process.Stderr = log, log
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
@@ -107,16 +120,13 @@ func (s *Server) Kill(t testing.TB) {
 		t.Error(err)
 	}
 	s.process = nil
-	deadline := time.Now().Add(Patience)
-	for time.Now().Before(deadline) {
+	Eventually(t, "redis-server to end", func() bool {
 		conn, err := net.Dial("tcp", s.Address)
-		if err != nil {
-			return
+		if err == nil {
+			conn.Close()
 		}
-		conn.Close()
-		time.Sleep(time.Millisecond)
-	}
-	t.Errorf("redis-server at %s goes on", s.Address)
+		return err != nil
+	})
 }
 
 // Silence stops the server: its connections stay and nothing comes. Wake lets it go on.
@@ -142,16 +152,26 @@ func (s *Server) Do(t testing.TB, words ...string) string {
 	return answer
 }
 
+// Text runs one command of words that answers with a text, and returns it.
+func (s *Server) Text(t testing.TB, words ...string) string {
+	t.Helper()
+	text, err := s.ask(true, words...)
+	if err != nil {
+		t.Fatalf("%s: %v", words[0], err)
+	}
+	return text
+}
+
 // Command is Do for a server that may not answer.
-func (s *Server) Command(words ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.Address)
+func (s *Server) Command(words ...string) (string, error) { return s.ask(false, words...) }
+
+func (s *Server) ask(whole bool, words ...string) (string, error) {
+	conn, err := net.DialTimeout("tcp", s.Address, 5*time.Second)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(Patience)); err != nil {
 		return "", err
 	}
 	var b strings.Builder
@@ -162,6 +182,18 @@ func (s *Server) Command(words ...string) (string, error) {
 	if _, err := conn.Write([]byte(b.String())); err != nil {
 		return "", err
 	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	return strings.TrimSpace(line), err
+	answer := bufio.NewReader(conn)
+	line, err := answer.ReadString('\n')
+	line = strings.TrimSpace(line)
+	size, isText := strings.CutPrefix(line, "$")
+	if err != nil || !whole || !isText {
+		return line, err
+	}
+	n, err := strconv.Atoi(size)
+	if err != nil {
+		return "", err
+	}
+	text := make([]byte, max(n, 0))
+	_, err = io.ReadFull(answer, text)
+	return string(text), err
 }
