@@ -171,7 +171,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	a.containers = container.NewService(a.nodes, o.now)
 	details := container.NewDetails(a.containers, a.nodes, a.trail)
 	a.tasks = task.NewService(task.Options{
-		Store: a.store, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Now: o.now, Pause: o.pause,
+		Store: a.shared.tasks, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Now: o.now, Pause: o.pause,
 	})
 	site := web.NewSite(web.Options{
 		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.shared.ready(a.store),

@@ -14,6 +14,7 @@ import (
 	"berth/internal/seal"
 	"berth/internal/session"
 	"berth/internal/store"
+	"berth/internal/task"
 )
 
 // shared is where what all replicas of an installation have to agree on is kept: in Redis, or, for one replica, in the database
@@ -25,6 +26,7 @@ type shared struct {
 	pending  auth.PendingStore
 	openID   auth.OpenIDStore
 	throttle auth.ThrottleStore
+	tasks    task.Store
 	vault    seal.Store
 	// proven, lease and endAll are nil without Redis.
 	proven func() uint64
@@ -37,7 +39,7 @@ func share(ctx context.Context, settings config.Settings, db *store.Store, seale
 	if settings.Redis == "" {
 		return shared{
 			hosts: db, sessions: db, pending: auth.NewMemoryPending(now), openID: auth.NewMemoryOpenID(now),
-			throttle: auth.NewMemoryThrottle(), vault: db,
+			throttle: auth.NewMemoryThrottle(), tasks: db, vault: db,
 		}, nil
 	}
 	client, err := redis.Open(ctx, redis.Options{URL: settings.Redis, Roots: settings.Roots, Wait: settings.StartTimeout})
@@ -49,6 +51,7 @@ func share(ctx context.Context, settings config.Settings, db *store.Store, seale
 	return shared{
 		redis: client, hosts: redis.Hosts{Store: db, Sessions: sessions}, sessions: sessions,
 		pending: pending, openID: redis.NewOpenID(client, now), throttle: redis.NewThrottle(client),
+		tasks:  redis.Operations{Store: db, Client: client},
 		vault:  redis.Vault{Store: db, Sessions: sessions, Pending: pending},
 		proven: client.Proven, lease: client.Lease, endAll: sessions.EndAll,
 	}, nil

@@ -1,0 +1,73 @@
+package redis_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"berth/internal/redis"
+	"berth/internal/redis/redistest"
+	"berth/internal/session"
+	"berth/internal/task"
+	"berth/internal/task/tasktest"
+)
+
+func TestTaskContract(t *testing.T) {
+	server := redistest.Start(t)
+	client := open(t, server.URL())
+	tasktest.Contract(t, func(t *testing.T) task.Store {
+		server.Do(t, "FLUSHALL")
+		return redis.Operations{Store: openStore(t), Client: client}
+	})
+}
+
+// A lock counts as long as both Redis and the database say so, and is given back in both.
+func TestLocksAreFenced(t *testing.T) {
+	server := redistest.Start(t)
+	db := openStore(t)
+	locks := redis.Operations{Store: db, Client: open(t, server.URL())}
+	operation := func(id string) task.Operation {
+		return task.Operation{
+			ID: id, NodeID: "n", Node: "pve1", VMID: 101, Name: "nextcloud", Action: task.Start, State: task.Sending, Created: begin,
+			Owner: session.Identity{Datacenter: "dc", UserID: "alice@pve"}, Cluster: "c",
+		}
+	}
+	now, until := begin, begin.Add(30*time.Second)
+	var busy *task.BusyError
+	if err := locks.Begin(t.Context(), operation("a"), now, until); err != nil {
+		t.Fatal(err)
+	}
+	// What the database forgot, Redis still knows.
+	if _, err := db.EndOperation(t.Context(), "a", task.Ending{State: task.Done, At: now}); err != nil {
+		t.Fatal(err)
+	}
+	if err := locks.Begin(t.Context(), operation("b"), now, until); !errors.As(err, &busy) || busy.Holder.ID != "a" {
+		t.Errorf("while Redis has the lock: %v", err)
+	}
+	// What Redis forgot, the database still knows; and who is refused leaves no lock in Redis.
+	server.Do(t, "FLUSHALL")
+	if err := locks.Begin(t.Context(), operation("c"), now, until); err != nil {
+		t.Fatal(err)
+	}
+	server.Do(t, "FLUSHALL")
+	if err := locks.Begin(t.Context(), operation("d"), now, until); !errors.As(err, &busy) || busy.Holder.ID != "c" {
+		t.Errorf("while the database has the lock: %v", err)
+	}
+	if held, err := locks.Hold(t.Context(), operation("c"), now, until); !held || err != nil {
+		t.Errorf("the holder: %t, %v", held, err)
+	}
+	if first, err := locks.EndOperation(t.Context(), "c", task.Ending{State: task.Done, At: now}); !first || err != nil {
+		t.Fatal(first, err)
+	}
+	if err := locks.Begin(t.Context(), operation("e"), now, until); err != nil {
+		t.Errorf("after the end: %v", err)
+	}
+	// Without Redis nothing begins, and nothing is held.
+	server.Kill(t)
+	if err := locks.Begin(t.Context(), operation("f"), until, until.Add(time.Minute)); err == nil {
+		t.Error("begun without Redis")
+	}
+	if held, err := locks.Hold(t.Context(), operation("e"), now, until); held || err == nil {
+		t.Errorf("held without Redis: %t, %v", held, err)
+	}
+}
