@@ -483,6 +483,60 @@ func TestAbuseNodeTestsAreThrottled(t *testing.T) {
 	}
 }
 
+// A key that is replaced while the program serves opens the secrets of nodes as before.
+func TestNodeSecretsAreSealedAnew(t *testing.T) {
+	b := newBench(t)
+	dc, host := b.newHost(t, sim.Options{})
+	root := b.browser(t)
+	root.signIn(host, "root@pam")
+	id := root.addNode(tokenNode(t, dc, host, "root@pam", "pasted"))["id"].(string)
+	o, err := Operate(t.Context(), b.settings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if r, err := o.RotateKey(t.Context()); err != nil || r.Unreadable != 0 || len(r.Retired) != 1 {
+		t.Fatalf("rotation %+v, %v", r, err)
+	}
+	root.json("/api/nodes/test", map[string]any{"id": id}).want(t, "test after the rotation", 200, "")
+}
+
+// That a host does not answer is told again at once, and asked again some seconds later.
+func TestRightsOfADeadNode(t *testing.T) {
+	b := newBench(t)
+	dc, host := b.newHost(t, sim.Options{})
+	_, home := b.newHost(t, sim.Options{})
+	root := b.browser(t)
+	root.signIn(home, "root@pam")
+	id := root.addNode(tokenNode(t, dc, host, "root@pam", "pasted"))["id"].(string)
+	caller := session.Caller{Identity: identityOf(t, b, root)}
+	host.SetFault("", "", sim.Fault{Refuse: true})
+	b.client.Close() // connections that are there go on
+	for range 2 {
+		if _, err := b.nodes.Rights(t.Context(), caller, id); !pve.IsKind(err, pve.KindHostUnreachable) {
+			t.Fatalf("rights of a dead node: %v", err)
+		}
+	}
+	host.ClearFaults()
+	if _, err := b.nodes.Rights(t.Context(), caller, id); !pve.IsKind(err, pve.KindHostUnreachable) {
+		t.Errorf("asked again at once: %v", err)
+	}
+	b.advance(6 * time.Second)
+	held, err := b.nodes.Rights(t.Context(), caller, id)
+	if err != nil || !held.Has("/vms", "VM.Audit") {
+		t.Fatalf("rights: %v, %v", held, err)
+	}
+	asked := len(host.Requests())
+	b.advance(50 * time.Second)
+	if _, err := b.nodes.Rights(t.Context(), caller, id); err != nil || len(host.Requests()) != asked {
+		t.Errorf("within a minute the host was asked %d times, %v", len(host.Requests())-asked, err)
+	}
+	b.advance(20 * time.Second)
+	if _, err := b.nodes.Rights(t.Context(), caller, id); err != nil || len(host.Requests()) != asked+1 {
+		t.Errorf("after a minute the host was asked %d times, %v", len(host.Requests())-asked, err)
+	}
+}
+
 // TestAbuseNodeSecretsStayInside: of a secret nothing comes back, whatever is asked, and none lies in the files or the log.
 func TestAbuseNodeSecretsStayInside(t *testing.T) {
 	log := &logged{}

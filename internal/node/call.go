@@ -98,8 +98,11 @@ func (s *Service) token(ctx context.Context, caller session.Caller, r Record) (p
 	return pve.Token{ID: r.TokenID, Secret: string(secret)}, nil
 }
 
-// rightsFor is how long rights are remembered.
-const rightsFor = time.Minute
+// rightsFor is how long rights are remembered, and failedFor that a node did not answer: nobody waits for it twice at once.
+const (
+	rightsFor = time.Minute
+	failedFor = 5 * time.Second
+)
 
 type asked struct {
 	of   session.Identity
@@ -108,10 +111,20 @@ type asked struct {
 
 type heldRights struct {
 	held pve.Permissions
+	err  error // in place of held: the node did not answer
 	at   time.Time
 }
 
-// Rights are what the node's credential may do, as its host says, remembered for a minute. They must not be changed.
+// fresh tells whether what is remembered still counts.
+func (h heldRights) fresh(now time.Time) bool {
+	if h.err != nil {
+		return now.Sub(h.at) < failedFor
+	}
+	return now.Sub(h.at) < rightsFor
+}
+
+// Rights are what the node's credential may do, as its host says, remembered for a minute. They must not be changed. The
+// error is one of Call; that a host does not answer is remembered for some seconds too.
 func (s *Service) Rights(ctx context.Context, caller session.Caller, id string) (pve.Permissions, error) {
 	key := asked{caller.Identity, id}
 	s.mu.Lock()
@@ -119,19 +132,19 @@ func (s *Service) Rights(ctx context.Context, caller session.Caller, id string) 
 	epoch := s.epoch
 	s.mu.Unlock()
 	now := s.now()
-	if ok && now.Sub(known.at) < rightsFor {
+	if ok && known.fresh(now) {
 		// Whether the caller may still be told is for the node to say.
 		if _, err := s.record(ctx, caller, id); err != nil {
 			return nil, err
 		}
-		return known.held, nil
+		return known.held, known.err
 	}
 	var held pve.Permissions
 	err := s.Call(ctx, caller, id, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
 		held, err = host.Permissions(ctx, with)
 		return err
 	})
-	if err != nil {
+	if err != nil && !pve.IsKind(err, pve.KindHostUnreachable) {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -140,9 +153,9 @@ func (s *Service) Rights(ctx context.Context, caller session.Caller, id string) 
 		if len(s.rights) >= maxRemembered {
 			dropOne(s.rights)
 		}
-		s.rights[key] = heldRights{held, now}
+		s.rights[key] = heldRights{held, err, s.now()}
 	}
-	return held, nil
+	return held, err
 }
 
 // loginHosts are the login hosts that the caller's ticket may go to.

@@ -766,7 +766,7 @@ func NodeFormPage(f NodeForm) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if f.Confirm != nil {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 65, "<h2 id=\"form-title\">Confirm its certificate</h2>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 65, "<h2 id=\"form-title\" tabindex=\"-1\" autofocus>Confirm its certificate</h2>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1126,7 +1126,7 @@ func nodeFields(f NodeForm) templ.Component {
 			}
 			templ_7745c5c3_Err = text(field{
 				Name: "password", Label: "Password there", Type: "password", Error: f.Errors["password"], Autocomplete: "off",
-				Hint: "Used once, to make a token for 90 days. It is not stored.", Autofocus: f.Confirm != nil,
+				Hint: "Used once, to make a token for 90 days. It is not stored.",
 			}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -1146,7 +1146,7 @@ func nodeFields(f NodeForm) templ.Component {
 			}
 			templ_7745c5c3_Err = text(field{
 				Name: "tokenSecret", Label: "Secret", Type: "password", Error: f.Errors["tokenSecret"], Autocomplete: "off", Mono: true,
-				Hint: f.secretHint(), Autofocus: f.Confirm != nil,
+				Hint: f.secretHint(),
 			}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -1775,7 +1775,7 @@ func NodeSecondFactorPage(f NodeSecondFactor) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = submit("Verify and save", "Verifying").Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = submit("Verify", "Verifying").Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
