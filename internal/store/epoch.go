@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"berth/internal/session"
 	"berth/internal/store/db"
 )
 
@@ -49,12 +48,7 @@ func (s *Store) BeginEpoch(ctx context.Context, mark *EpochMark, next string, at
 		e.Older = was.Epoch > 0 && (mark == nil || was.Epoch < mark.Number)
 		e.Copied = !e.Older && was.EpochFile != "" && !slices.Contains(strings.Fields(was.EpochFile), present)
 		if e.Older || e.Copied {
-			ended, err := s.endOthers(ctx, tx, session.Selection{Everyone: true}, []byte{}, at, at)
-			if err != nil {
-				return err
-			}
-			e.Ended = len(ended)
-			if e.Revoked, err = s.queries.RevokeAllAccessTokens(ctx, tx); err != nil {
+			if err := s.endAll(ctx, tx, &e, at); err != nil {
 				return err
 			}
 		}

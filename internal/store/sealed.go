@@ -82,10 +82,3 @@ func (s *Store) Reseal(ctx context.Context, at seal.Place, old, fresh []byte) er
 	}
 	return fmt.Errorf("nothing is sealed in %s.%s", at.Table, at.Column)
 }
-
-// Checkpoint moves what the write-ahead log holds into the database and empties the log, so that the files hold nothing
-// any more that was replaced. While another process reads it does what it can.
-func (s *Store) Checkpoint(ctx context.Context) error {
-	_, err := s.writer.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
-	return err
-}

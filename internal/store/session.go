@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"berth/internal/session"
@@ -39,18 +41,27 @@ func (s *Store) FindSession(ctx context.Context, h session.Hash) (session.Record
 	return record(row)
 }
 
+// touchBatch is how many uses one transaction notes: on a busy server all of them could take longer than one may.
+const touchBatch = 200
+
 // TouchSessions implements session.Store.
 func (s *Store) TouchSessions(ctx context.Context, seen map[session.Hash]session.Use) error {
-	return s.inTransaction(ctx, func(tx *sql.Tx) error {
-		for h, use := range seen {
-			if err := s.queries.TouchSession(ctx, tx, db.TouchSessionParams{
-				Seen: use.At.UnixMilli(), LastAddress: addressText(use.From), Hash: h[:],
-			}); err != nil {
-				return err
+	for batch := range slices.Chunk(slices.Collect(maps.Keys(seen)), touchBatch) {
+		err := s.inTransaction(ctx, func(tx *sql.Tx) error {
+			for _, h := range batch {
+				if err := s.queries.TouchSession(ctx, tx, db.TouchSessionParams{
+					Seen: seen[h].At.UnixMilli(), LastAddress: addressText(seen[h].From), Hash: h[:],
+				}); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // RenewSession implements session.Store.
@@ -133,7 +144,15 @@ func (s *Store) EndOtherSessions(ctx context.Context, sel session.Selection, kee
 
 // endOthers ends the selected sessions but the one with the hash keep; an empty one spares none.
 func (s *Store) endOthers(ctx context.Context, tx *sql.Tx, sel session.Selection, keep []byte, at, until time.Time) ([]session.Ended, error) {
-	rows, err := s.queries.SessionsBut(ctx, tx, db.SessionsButParams{
+	// The marks come first: each lasts as long as its row would have.
+	err := s.queries.MarkOthersEnded(ctx, tx, db.MarkOthersEndedParams{
+		Everyone: sel.Everyone, DatacenterID: sel.Of.Datacenter, UserID: sel.Of.UserID, Keep: keep,
+		EndedAt: at.UnixMilli(), Until: until.UnixMilli(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.queries.EndOtherSessions(ctx, tx, db.EndOtherSessionsParams{
 		Everyone: sel.Everyone, DatacenterID: sel.Of.Datacenter, UserID: sel.Of.UserID, Keep: keep,
 	})
 	if err != nil {
@@ -143,9 +162,6 @@ func (s *Store) endOthers(ctx context.Context, tx *sql.Tx, sel session.Selection
 	for _, row := range rows {
 		if len(row.Hash) != len(session.Hash{}) {
 			return nil, fmt.Errorf("session row with a hash of %d bytes", len(row.Hash))
-		}
-		if err := s.endSession(ctx, tx, row.Hash, at, until); err != nil {
-			return nil, err
 		}
 		ended = append(ended, session.Ended{
 			Hash: session.Hash(row.Hash), Identity: session.Identity{Datacenter: row.DatacenterID, UserID: row.UserID},

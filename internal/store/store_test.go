@@ -40,15 +40,17 @@ func newHost(name string) auth.LoginHost {
 }
 
 func TestSessionContract(t *testing.T) {
-	sessiontest.Contract(t, func(t *testing.T) sessiontest.Fixture {
-		s := openTest(t, t.TempDir())
-		return sessiontest.Fixture{Store: s, NewHost: func(t *testing.T) (string, string) {
-			h := newHost(rand.Text() + ".lan")
-			if err := s.Admit(t.Context(), auth.Admission{Host: &h}); err != nil {
-				t.Fatal(err)
-			}
-			return h.Datacenter, h.ID
-		}}
+	suite(t, func(t *testing.T, fresh func(t *testing.T) *Store) {
+		sessiontest.Contract(t, func(t *testing.T) sessiontest.Fixture {
+			s := fresh(t)
+			return sessiontest.Fixture{Store: s, NewHost: func(t *testing.T) (string, string) {
+				h := newHost(rand.Text() + ".lan")
+				if err := s.Admit(t.Context(), auth.Admission{Host: &h}); err != nil {
+					t.Fatal(err)
+				}
+				return h.Datacenter, h.ID
+			}}
+		})
 	})
 }
 

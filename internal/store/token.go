@@ -60,9 +60,14 @@ func (s *Store) Tokens(ctx context.Context, of session.Identity) ([]token.Token,
 
 // RevokeToken implements token.Store.
 func (s *Store) RevokeToken(ctx context.Context, of session.Identity, id string) (token.Token, error) {
-	return accessToken(s.queries.RevokeAccessToken(ctx, s.writer, db.RevokeAccessTokenParams{
-		ID: id, DatacenterID: of.Datacenter, UserID: of.UserID,
-	}))
+	var revoked token.Token
+	err := s.inTransaction(ctx, func(tx *sql.Tx) (err error) {
+		revoked, err = accessToken(s.queries.RevokeAccessToken(ctx, tx, db.RevokeAccessTokenParams{
+			ID: id, DatacenterID: of.Datacenter, UserID: of.UserID,
+		}))
+		return err
+	})
+	return revoked, err
 }
 
 // TouchTokens implements token.Store.

@@ -241,13 +241,15 @@ func (q *Queries) RemoveAuditBefore(ctx context.Context, db DBTX, before int64) 
 
 const removeAuditRefused = `-- name: RemoveAuditRefused :execrows
 DELETE FROM audit WHERE id IN (
-    SELECT ranked.id FROM (
-        SELECT a.id, row_number() OVER (PARTITION BY a.network ORDER BY a.id DESC) AS nth
-        FROM audit AS a
-        WHERE a.category = 'sign_in' AND a.result = 'refused'
-    ) AS ranked
-    ORDER BY ranked.nth, ranked.id DESC
-    LIMIT -1 OFFSET ?1
+    SELECT placed.id FROM (
+        SELECT ranked.id, row_number() OVER (ORDER BY ranked.nth, ranked.id DESC) AS place
+        FROM (
+            SELECT a.id, row_number() OVER (PARTITION BY a.network ORDER BY a.id DESC) AS nth
+            FROM audit AS a
+            WHERE a.category = 'sign_in' AND a.result = 'refused'
+        ) AS ranked
+    ) AS placed
+    WHERE placed.place > CAST(?1 AS BIGINT)
 )
 `
 

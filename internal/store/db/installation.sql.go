@@ -28,6 +28,7 @@ func (q *Queries) Claim(ctx context.Context, db DBTX) (ClaimRow, error) {
 
 const createInstallation = `-- name: CreateInstallation :exec
 INSERT INTO installation (id, created_at, key_check) VALUES (1, ?1, ?2)
+ON CONFLICT (id) DO NOTHING
 `
 
 type CreateInstallationParams struct {

@@ -190,7 +190,7 @@ func (q *Queries) LoginHostsOf(ctx context.Context, db DBTX, datacenterID string
 
 const noteCertificate = `-- name: NoteCertificate :exec
 UPDATE login_host SET fingerprint = ?1
-WHERE id = ?2 AND COALESCE(key_pin, X'') = COALESCE(?3, X'')
+WHERE id = ?2 AND (key_pin = ?3 OR (key_pin IS NULL AND ?3 IS NULL))
 `
 
 type NoteCertificateParams struct {

@@ -178,3 +178,9 @@ type Session struct {
 	UserAgent    string
 	LastAddress  string
 }
+
+type Transfer struct {
+	ID      int64
+	Source  string
+	BeganAt int64
+}

@@ -108,6 +108,54 @@ func (q *Queries) CreateSession(ctx context.Context, db DBTX, arg CreateSessionP
 	return err
 }
 
+const endOtherSessions = `-- name: EndOtherSessions :many
+DELETE FROM session
+WHERE (CAST(?1 AS BOOLEAN) OR (datacenter_id = ?2 AND user_id = ?3))
+    AND hash <> ?4
+RETURNING hash, datacenter_id, user_id
+`
+
+type EndOtherSessionsParams struct {
+	Everyone     bool
+	DatacenterID string
+	UserID       string
+	Keep         []byte
+}
+
+type EndOtherSessionsRow struct {
+	Hash         []byte
+	DatacenterID string
+	UserID       string
+}
+
+func (q *Queries) EndOtherSessions(ctx context.Context, db DBTX, arg EndOtherSessionsParams) ([]EndOtherSessionsRow, error) {
+	rows, err := db.QueryContext(ctx, endOtherSessions,
+		arg.Everyone,
+		arg.DatacenterID,
+		arg.UserID,
+		arg.Keep,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []EndOtherSessionsRow
+	for rows.Next() {
+		var i EndOtherSessionsRow
+		if err := rows.Scan(&i.Hash, &i.DatacenterID, &i.UserID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const endSession = `-- name: EndSession :exec
 DELETE FROM session WHERE hash = ?1
 `
@@ -225,9 +273,15 @@ const markEnded = `-- name: MarkEnded :exec
 INSERT INTO ended_session (hash, ended_at, until)
 VALUES (
     ?1, ?2,
-    max(CAST(?3 AS INTEGER), coalesce((SELECT ends_at FROM session WHERE session.hash = ?1), 0))
+    (
+        SELECT MAX(ends.at) FROM (
+            SELECT CAST(?3 AS BIGINT) AS at
+            UNION ALL
+            SELECT session.ends_at FROM session WHERE session.hash = ?1
+        ) AS ends
+    )
 )
-ON CONFLICT (hash) DO UPDATE SET until = max(ended_session.until, excluded.until)
+ON CONFLICT (hash) DO UPDATE SET until = CASE WHEN excluded.until > ended_session.until THEN excluded.until ELSE ended_session.until END
 `
 
 type MarkEndedParams struct {
@@ -238,6 +292,36 @@ type MarkEndedParams struct {
 
 func (q *Queries) MarkEnded(ctx context.Context, db DBTX, arg MarkEndedParams) error {
 	_, err := db.ExecContext(ctx, markEnded, arg.Hash, arg.EndedAt, arg.Until)
+	return err
+}
+
+const markOthersEnded = `-- name: MarkOthersEnded :exec
+INSERT INTO ended_session (hash, ended_at, until)
+SELECT s.hash, CAST(?1 AS BIGINT), CASE WHEN s.ends_at > ?2 THEN s.ends_at ELSE ?2 END
+FROM session AS s
+WHERE (CAST(?3 AS BOOLEAN) OR (s.datacenter_id = ?4 AND s.user_id = ?5))
+    AND s.hash <> ?6
+ON CONFLICT (hash) DO UPDATE SET until = CASE WHEN excluded.until > ended_session.until THEN excluded.until ELSE ended_session.until END
+`
+
+type MarkOthersEndedParams struct {
+	EndedAt      int64
+	Until        int64
+	Everyone     bool
+	DatacenterID string
+	UserID       string
+	Keep         []byte
+}
+
+func (q *Queries) MarkOthersEnded(ctx context.Context, db DBTX, arg MarkOthersEndedParams) error {
+	_, err := db.ExecContext(ctx, markOthersEnded,
+		arg.EndedAt,
+		arg.Until,
+		arg.Everyone,
+		arg.DatacenterID,
+		arg.UserID,
+		arg.Keep,
+	)
 	return err
 }
 
@@ -374,53 +458,6 @@ func (q *Queries) Sessions(ctx context.Context, db DBTX, arg SessionsParams) ([]
 			&i.UserAgent,
 			&i.LastAddress,
 		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Close(); err != nil {
-		return nil, err
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const sessionsBut = `-- name: SessionsBut :many
-SELECT hash, datacenter_id, user_id FROM session
-WHERE (CAST(?1 AS BOOLEAN) OR (datacenter_id = ?2 AND user_id = ?3))
-    AND hash <> ?4
-`
-
-type SessionsButParams struct {
-	Everyone     bool
-	DatacenterID string
-	UserID       string
-	Keep         []byte
-}
-
-type SessionsButRow struct {
-	Hash         []byte
-	DatacenterID string
-	UserID       string
-}
-
-func (q *Queries) SessionsBut(ctx context.Context, db DBTX, arg SessionsButParams) ([]SessionsButRow, error) {
-	rows, err := db.QueryContext(ctx, sessionsBut,
-		arg.Everyone,
-		arg.DatacenterID,
-		arg.UserID,
-		arg.Keep,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []SessionsButRow
-	for rows.Next() {
-		var i SessionsButRow
-		if err := rows.Scan(&i.Hash, &i.DatacenterID, &i.UserID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

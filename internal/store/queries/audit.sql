@@ -52,11 +52,13 @@ SELECT COUNT(*) FROM audit WHERE category = 'sign_in' AND result = 'refused';
 -- What goes first is the oldest of the networks that have the most.
 -- name: RemoveAuditRefused :execrows
 DELETE FROM audit WHERE id IN (
-    SELECT ranked.id FROM (
-        SELECT a.id, row_number() OVER (PARTITION BY a.network ORDER BY a.id DESC) AS nth
-        FROM audit AS a
-        WHERE a.category = 'sign_in' AND a.result = 'refused'
-    ) AS ranked
-    ORDER BY ranked.nth, ranked.id DESC
-    LIMIT -1 OFFSET sqlc.arg(kept)
+    SELECT placed.id FROM (
+        SELECT ranked.id, row_number() OVER (ORDER BY ranked.nth, ranked.id DESC) AS place
+        FROM (
+            SELECT a.id, row_number() OVER (PARTITION BY a.network ORDER BY a.id DESC) AS nth
+            FROM audit AS a
+            WHERE a.category = 'sign_in' AND a.result = 'refused'
+        ) AS ranked
+    ) AS placed
+    WHERE placed.place > CAST(sqlc.arg(kept) AS BIGINT)
 );

@@ -2,7 +2,8 @@
 SELECT key_check FROM installation WHERE id = 1;
 
 -- name: CreateInstallation :exec
-INSERT INTO installation (id, created_at, key_check) VALUES (1, sqlc.arg(created_at), sqlc.arg(key_check));
+INSERT INTO installation (id, created_at, key_check) VALUES (1, sqlc.arg(created_at), sqlc.arg(key_check))
+ON CONFLICT (id) DO NOTHING;
 
 -- name: Claim :one
 SELECT claimed_by, claim_code FROM installation WHERE id = 1;

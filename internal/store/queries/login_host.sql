@@ -19,7 +19,7 @@ UPDATE login_host SET key_pin = sqlc.arg(key_pin), fingerprint = sqlc.arg(finger
 
 -- name: NoteCertificate :exec
 UPDATE login_host SET fingerprint = sqlc.arg(fingerprint)
-WHERE id = sqlc.arg(id) AND COALESCE(key_pin, X'') = COALESCE(sqlc.narg(key_pin), X'');
+WHERE id = sqlc.arg(id) AND (key_pin = sqlc.narg(key_pin) OR (key_pin IS NULL AND sqlc.narg(key_pin) IS NULL));
 
 -- name: LoginHosts :many
 SELECT * FROM login_host ORDER BY created_at, id;

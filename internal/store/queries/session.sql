@@ -46,9 +46,15 @@ LIMIT sqlc.arg(most);
 INSERT INTO ended_session (hash, ended_at, until)
 VALUES (
     sqlc.arg(hash), sqlc.arg(ended_at),
-    max(CAST(sqlc.arg(until) AS INTEGER), coalesce((SELECT ends_at FROM session WHERE session.hash = sqlc.arg(hash)), 0))
+    (
+        SELECT MAX(ends.at) FROM (
+            SELECT CAST(sqlc.arg(until) AS BIGINT) AS at
+            UNION ALL
+            SELECT session.ends_at FROM session WHERE session.hash = sqlc.arg(hash)
+        ) AS ends
+    )
 )
-ON CONFLICT (hash) DO UPDATE SET until = max(ended_session.until, excluded.until);
+ON CONFLICT (hash) DO UPDATE SET until = CASE WHEN excluded.until > ended_session.until THEN excluded.until ELSE ended_session.until END;
 
 -- name: ForgetEnded :exec
 DELETE FROM ended_session WHERE until <= sqlc.arg(now);
@@ -63,10 +69,19 @@ WHERE (CAST(sqlc.arg(everyone) AS BOOLEAN) OR (datacenter_id = sqlc.arg(datacent
 ORDER BY last_seen_at DESC, hash
 LIMIT sqlc.arg(most);
 
--- name: SessionsBut :many
-SELECT hash, datacenter_id, user_id FROM session
+-- name: MarkOthersEnded :exec
+INSERT INTO ended_session (hash, ended_at, until)
+SELECT s.hash, CAST(sqlc.arg(ended_at) AS BIGINT), CASE WHEN s.ends_at > sqlc.arg(until) THEN s.ends_at ELSE sqlc.arg(until) END
+FROM session AS s
+WHERE (CAST(sqlc.arg(everyone) AS BOOLEAN) OR (s.datacenter_id = sqlc.arg(datacenter_id) AND s.user_id = sqlc.arg(user_id)))
+    AND s.hash <> sqlc.arg(keep)
+ON CONFLICT (hash) DO UPDATE SET until = CASE WHEN excluded.until > ended_session.until THEN excluded.until ELSE ended_session.until END;
+
+-- name: EndOtherSessions :many
+DELETE FROM session
 WHERE (CAST(sqlc.arg(everyone) AS BOOLEAN) OR (datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id)))
-    AND hash <> sqlc.arg(keep);
+    AND hash <> sqlc.arg(keep)
+RETURNING hash, datacenter_id, user_id;
 
 -- name: SealedSessions :many
 SELECT hash, secret FROM session WHERE hash > sqlc.arg(behind) ORDER BY hash LIMIT sqlc.arg(most);
