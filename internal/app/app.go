@@ -124,8 +124,8 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	a.insecure = a.tls == nil && !loopback(a.listener.Addr()) && len(settings.TrustedProxies) == 0
 
 	a.folder = settings.Data
-	if a.store, err = store.Open(ctx, settings.Data); err != nil {
-		return nil, fmt.Errorf("cannot open the database in %s: %w", settings.Data, reason(err))
+	if a.store, err = openStore(ctx, settings); err != nil {
+		return nil, err
 	}
 	sealer, err := openSealer(ctx, a.store, settings, o.now)
 	if err != nil {
@@ -338,12 +338,13 @@ func (a *App) Sweep(ctx context.Context) error {
 // every second.
 func (a *App) Notice(ctx context.Context) error {
 	version, err := a.store.Version(ctx)
-	if err != nil || version == a.version {
-		return err
+	if err == nil && version == a.version {
+		return nil
 	}
+	// While nobody knows what others do nothing in memory counts either.
 	a.version = version
 	a.nodes.Forget()
-	return a.sessions.Reload(ctx)
+	return errors.Join(err, a.sessions.Reload(ctx))
 }
 
 // Run serves until the context ends. Running requests then get up to ten seconds.

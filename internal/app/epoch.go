@@ -25,6 +25,23 @@ const epochFile = "berth.epoch"
 // access tokens in it: some of them may have been ended or revoked after it was made. Sessions that are kept elsewhere endAll ends,
 // if it isn't nil.
 func beginEpoch(ctx context.Context, s *store.Store, endAll func(context.Context, time.Time) (int, error), trail *audit.Trail, folder string, now func() time.Time) error {
+	if s.Shared() {
+		epoch, err := s.BeginShared(ctx, now())
+		if err != nil {
+			return fmt.Errorf("cannot write to the database %s: %w", s.Place(), err)
+		}
+		if epoch.Older {
+			if endAll != nil {
+				elsewhere, err := endAll(ctx, now())
+				if err != nil {
+					return err
+				}
+				epoch.Ended += elsewhere
+			}
+			tellEpoch(ctx, trail, s.Place(), "the database was restored from a dump", epoch)
+		}
+		return nil
+	}
 	path := filepath.Join(folder, epochFile)
 	// The file is read before the database: another program over the same folder advances the database first.
 	mark, err := readEpoch(path)
@@ -51,12 +68,7 @@ func beginEpoch(ctx context.Context, s *store.Store, endAll func(context.Context
 			}
 			epoch.Ended += elsewhere
 		}
-		slog.WarnContext(ctx, what+": all sessions in it were ended and all access tokens revoked", "folder", folder,
-			"sessions", epoch.Ended, "tokens", epoch.Revoked)
-		trail.Record(ctx, audit.Entry{
-			Action: audit.SessionEnd,
-			Detail: fmt.Sprintf("%s: all sessions in it were ended (%d) and all access tokens revoked (%d)", what, epoch.Ended, epoch.Revoked),
-		})
+		tellEpoch(ctx, trail, folder, what, epoch)
 		return epoch.Number, nil
 	})
 	if err != nil {
@@ -65,7 +77,19 @@ func beginEpoch(ctx context.Context, s *store.Store, endAll func(context.Context
 	return nil
 }
 
+func tellEpoch(ctx context.Context, trail *audit.Trail, where, what string, epoch store.Epoch) {
+	slog.WarnContext(ctx, what+": all sessions in it were ended and all access tokens revoked", "database", where,
+		"sessions", epoch.Ended, "tokens", epoch.Revoked)
+	trail.Record(ctx, audit.Entry{
+		Action: audit.SessionEnd,
+		Detail: fmt.Sprintf("%s: all sessions in it were ended (%d) and all access tokens revoked (%d)", what, epoch.Ended, epoch.Revoked),
+	})
+}
+
 func endEpoch(ctx context.Context, s *store.Store, folder string) error {
+	if s.Shared() {
+		return nil
+	}
 	path := filepath.Join(folder, epochFile)
 	mark, err := readEpoch(path)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"berth/internal/audit"
@@ -21,7 +20,7 @@ var keyCheckPlace = seal.Place{Table: "installation", Column: "key_check", Row: 
 // openSealer loads the key of an installation, or makes one for a new installation. A database whose key is missing or
 // another one is refused and left as it is.
 func openSealer(ctx context.Context, s *store.Store, settings config.Settings, now func() time.Time) (*seal.Sealer, error) {
-	database := filepath.Join(settings.Data, store.FileName)
+	database := s.Place()
 	check, err := s.KeyCheck(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the database %s: %w", database, reason(err))
@@ -45,19 +44,21 @@ func openSealer(ctx context.Context, s *store.Store, settings config.Settings, n
 		if err := s.CreateInstallation(ctx, now(), sealed); err != nil {
 			return nil, fmt.Errorf("cannot write to the database %s: %w", database, reason(err))
 		}
-		return sealer, nil
+		// Of several replicas that begin together one has made it, maybe with another key.
+		if check, err = s.KeyCheck(ctx); err != nil {
+			return nil, fmt.Errorf("cannot read the database %s: %w", database, reason(err))
+		}
 	}
-	if err := checkKey(sealer, check, settings); err != nil {
+	if err := checkKey(sealer, check, settings.KeyFile, database); err != nil {
 		return nil, err
 	}
 	return sealer, nil
 }
 
 // checkKey refuses a key that is not the one of the installation.
-func checkKey(sealer *seal.Sealer, check []byte, settings config.Settings) error {
+func checkKey(sealer *seal.Sealer, check []byte, file, database string) error {
 	if text, err := sealer.Open(check, keyCheckPlace); err != nil || string(text) != keyCheck {
-		return fmt.Errorf("key file %s is not the one that %s was sealed with: put the right one back (nothing was changed)",
-			settings.KeyFile, filepath.Join(settings.Data, store.FileName))
+		return fmt.Errorf("key file %s is not the one that %s was sealed with: put the right one back (nothing was changed)", file, database)
 	}
 	return nil
 }
@@ -77,10 +78,10 @@ func (o *Operator) RotateKey(ctx context.Context) (seal.Rotation, error) {
 	// Keys of another installation must not be touched.
 	check, err := o.store.KeyCheck(ctx)
 	if err != nil {
-		return seal.Rotation{}, fmt.Errorf("cannot read the database in %s: %w", o.settings.Data, reason(err))
+		return seal.Rotation{}, fmt.Errorf("cannot read the database %s: %w", o.store.Place(), reason(err))
 	}
 	if check == nil {
-		return seal.Rotation{}, fmt.Errorf("the installation in %s has no key yet: berth serve makes it", o.settings.Data)
+		return seal.Rotation{}, fmt.Errorf("the installation in %s has no key yet: berth serve makes it", o.store.Place())
 	}
 	sealer, err := seal.Load(o.settings.KeyFile)
 	if seal.Missing(err) {
@@ -89,7 +90,7 @@ func (o *Operator) RotateKey(ctx context.Context) (seal.Rotation, error) {
 	if err != nil {
 		return seal.Rotation{}, fmt.Errorf("cannot use the key: %w", err)
 	}
-	if err := checkKey(sealer, check, o.settings); err != nil {
+	if err := checkKey(sealer, check, o.settings.KeyFile, o.store.Place()); err != nil {
 		return seal.Rotation{}, err
 	}
 

@@ -28,13 +28,15 @@ type Operator struct {
 
 // Operate opens an installation for the operator. It makes none.
 func Operate(ctx context.Context, settings config.Settings) (*Operator, error) {
-	path := filepath.Join(settings.Data, store.FileName)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no installation in %s yet: berth serve makes it (--data names another folder)", settings.Data)
+	if settings.Database == "" {
+		path := filepath.Join(settings.Data, store.FileName)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no installation in %s yet: berth serve makes it (--data names another folder)", settings.Data)
+		}
 	}
-	db, err := store.Open(ctx, settings.Data)
+	db, err := openStore(ctx, settings)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the database in %s: %w", settings.Data, reason(err))
+		return nil, err
 	}
 	shared, err := share(ctx, settings, db, nil, time.Now)
 	if err != nil {

@@ -73,6 +73,9 @@ func (s shared) watch(sessions *session.Registry) {
 func (s shared) ready(db *store.Store) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if err := db.Ping(ctx); err != nil {
+			if db.Shared() {
+				return &fault.Error{Kind: fault.Unavailable, Code: "database_unavailable", Message: "PostgreSQL: it does not answer.", Cause: err}
+			}
 			return err
 		}
 		if s.redis == nil {

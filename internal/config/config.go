@@ -35,8 +35,9 @@ type Serve struct {
 	SessionMax  string `placeholder:"DURATION" default:"168h" env:"BERTH_SESSION_MAX" help:"A session ends after this long in any case."`
 	TokenIdle   string `placeholder:"DAYS" default:"30" env:"BERTH_TOKEN_IDLE" help:"Access tokens work for this long after their owner's last sign-in."`
 
+	Database
 	Shared
-	StartTimeout string `placeholder:"DURATION" default:"30s" env:"BERTH_START_TIMEOUT" help:"How long a start waits for Redis."`
+	StartTimeout string `placeholder:"DURATION" default:"30s" env:"BERTH_START_TIMEOUT" help:"How long a start waits for PostgreSQL and Redis."`
 
 	LoginHosts    string   `placeholder:"claim|any|LIST" default:"claim" env:"BERTH_LOGIN_HOSTS" help:"Which Proxmox hosts people may sign in with: \"claim\" (the first sign-in decides), a list such as pve.lan,10.0.0.2:8006, or \"any\" (needs --allow-networks)."`
 	AllowNetworks []string `placeholder:"CIDR" env:"BERTH_ALLOW_NETWORKS" help:"Networks that Proxmox hosts may be in, for example 192.168.1.0/24. Default: all."`
@@ -60,6 +61,8 @@ type Log struct {
 type Settings struct {
 	Listen string // host:port
 	Data   string // folder
+	// Database is the address of a database on a server, maybe with a password; empty for the file in the data folder.
+	Database string
 	// SelfTLS asks for a certificate of Berth's own.
 	SelfTLS bool
 	// Certificate is what to serve with; nil without --tls-cert.
@@ -71,7 +74,7 @@ type Settings struct {
 
 	// Redis is the address of what several replicas share; empty for one that shares nothing. It may hold a password.
 	Redis string
-	// StartTimeout bounds how long the start waits for it.
+	// StartTimeout bounds how long the start waits for PostgreSQL, and then for Redis.
 	StartTimeout time.Duration
 
 	LoginHosts LoginHosts
@@ -156,6 +159,8 @@ func (s Serve) Check() (Settings, error) {
 	if out.KeyFile == "" {
 		out.KeyFile = filepath.Join(out.Data, keyFileName)
 	}
+
+	out.Database = s.Database.check(&p)
 
 	if s.TLS != "" && s.TLS != "self" {
 		p.add("tls", "BERTH_TLS", "%q is not known: the only value is self", s.TLS)

@@ -6,6 +6,7 @@ import "path/filepath"
 type Installation struct {
 	Data string `placeholder:"FOLDER" env:"BERTH_DATA" help:"Folder of the installation. Default: berth in the XDG state folder."`
 	Key  string `name:"key-file" placeholder:"FILE" env:"BERTH_KEY_FILE" help:"Key that secrets are sealed with. Default: berth.key in the data folder."`
+	Database
 	Shared
 }
 
@@ -30,6 +31,7 @@ func (o Operator) Check() (Settings, error) {
 		}
 		out.Data = folder
 	}
+	out.Database = o.Database.check(&p)
 	out.Redis = o.Shared.check(&p)
 	if out.KeyFile == "" {
 		out.KeyFile = filepath.Join(out.Data, keyFileName)

@@ -10,86 +10,88 @@ import (
 )
 
 func TestFamiliar(t *testing.T) {
-	ctx := t.Context()
-	s := openTest(t, t.TempDir())
-	datacenter := func(name string) string {
-		h := newHost(name)
-		if err := s.Admit(ctx, auth.Admission{Host: &h}); err != nil {
+	onEngines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		ctx := t.Context()
+		s := open(t)
+		datacenter := func(name string) string {
+			h := newHost(name)
+			if err := s.Admit(ctx, auth.Admission{Host: &h}); err != nil {
+				t.Fatal(err)
+			}
+			return h.Datacenter
+		}
+		here, there := datacenter("here.lan"), datacenter("there.lan")
+		alice := session.Identity{Datacenter: here, UserID: "alice@pve"}
+		mark := func(kind auth.MarkKind, n int) (m auth.Mark) {
+			m.Kind = kind
+			binary.BigEndian.PutUint64(m.Hash[:], uint64(n))
+			return m
+		}
+		is := func(who session.Identity, m auth.Mark, since time.Time) bool {
+			t.Helper()
+			known, err := s.IsFamiliar(ctx, who, m, since)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return known
+		}
+		note := func(who session.Identity, m auth.Mark, when time.Time) {
+			t.Helper()
+			if err := s.NoteFamiliar(ctx, who, m, when); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		browser := mark(auth.MarkBrowser, 1)
+		note(alice, browser, at)
+		for name, test := range map[string]struct {
+			who   session.Identity
+			mark  auth.Mark
+			since time.Time
+			want  bool
+		}{
+			"the same":           {alice, browser, at, true},
+			"too long ago":       {alice, browser, at.Add(time.Second), false},
+			"another mark":       {alice, mark(auth.MarkBrowser, 2), at, false},
+			"another kind":       {alice, mark(auth.MarkAddress, 1), at, false},
+			"another user":       {session.Identity{Datacenter: here, UserID: "bob@pve"}, browser, at, false},
+			"another datacenter": {session.Identity{Datacenter: there, UserID: "alice@pve"}, browser, at, false},
+		} {
+			if got := is(test.who, test.mark, test.since); got != test.want {
+				t.Errorf("%s: %v, want %v", name, got, test.want)
+			}
+		}
+		note(alice, browser, at.Add(time.Minute))
+		if !is(alice, browser, at.Add(time.Minute)) {
+			t.Error("noted again, and not as of now")
+		}
+
+		if err := s.ReplaceMark(ctx, browser, mark(auth.MarkBrowser, 3)); err != nil {
 			t.Fatal(err)
 		}
-		return h.Datacenter
-	}
-	here, there := datacenter("here.lan"), datacenter("there.lan")
-	alice := session.Identity{Datacenter: here, UserID: "alice@pve"}
-	mark := func(kind auth.MarkKind, n int) (m auth.Mark) {
-		m.Kind = kind
-		binary.BigEndian.PutUint64(m.Hash[:], uint64(n))
-		return m
-	}
-	is := func(who session.Identity, m auth.Mark, since time.Time) bool {
-		t.Helper()
-		known, err := s.IsFamiliar(ctx, who, m, since)
-		if err != nil {
+		if is(alice, browser, at) || !is(alice, mark(auth.MarkBrowser, 3), at) {
+			t.Error("the mark was not replaced")
+		}
+
+		address := mark(auth.MarkAddress, 0)
+		note(alice, address, at)
+		for n := range familiarOfAccount {
+			note(alice, mark(auth.MarkBrowser, 100+n), at.Add(time.Hour+time.Duration(n)*time.Second))
+		}
+		if is(alice, mark(auth.MarkBrowser, 3), at) || !is(alice, mark(auth.MarkBrowser, 100), at) {
+			t.Errorf("of an account's browsers not exactly the latest %d are kept", familiarOfAccount)
+		}
+		if !is(alice, address, at) {
+			t.Error("browsers pushed out an address")
+		}
+
+		if err := s.ForgetFamiliarBefore(ctx, at.Add(time.Hour+time.Second)); err != nil {
 			t.Fatal(err)
 		}
-		return known
-	}
-	note := func(who session.Identity, m auth.Mark, when time.Time) {
-		t.Helper()
-		if err := s.NoteFamiliar(ctx, who, m, when); err != nil {
-			t.Fatal(err)
+		if is(alice, address, at) || is(alice, mark(auth.MarkBrowser, 100), at) || !is(alice, mark(auth.MarkBrowser, 101), at) {
+			t.Error("not exactly what is older was forgotten")
 		}
-	}
-
-	browser := mark(auth.MarkBrowser, 1)
-	note(alice, browser, at)
-	for name, test := range map[string]struct {
-		who   session.Identity
-		mark  auth.Mark
-		since time.Time
-		want  bool
-	}{
-		"the same":           {alice, browser, at, true},
-		"too long ago":       {alice, browser, at.Add(time.Second), false},
-		"another mark":       {alice, mark(auth.MarkBrowser, 2), at, false},
-		"another kind":       {alice, mark(auth.MarkAddress, 1), at, false},
-		"another user":       {session.Identity{Datacenter: here, UserID: "bob@pve"}, browser, at, false},
-		"another datacenter": {session.Identity{Datacenter: there, UserID: "alice@pve"}, browser, at, false},
-	} {
-		if got := is(test.who, test.mark, test.since); got != test.want {
-			t.Errorf("%s: %v, want %v", name, got, test.want)
-		}
-	}
-	note(alice, browser, at.Add(time.Minute))
-	if !is(alice, browser, at.Add(time.Minute)) {
-		t.Error("noted again, and not as of now")
-	}
-
-	if err := s.ReplaceMark(ctx, browser, mark(auth.MarkBrowser, 3)); err != nil {
-		t.Fatal(err)
-	}
-	if is(alice, browser, at) || !is(alice, mark(auth.MarkBrowser, 3), at) {
-		t.Error("the mark was not replaced")
-	}
-
-	address := mark(auth.MarkAddress, 0)
-	note(alice, address, at)
-	for n := range familiarOfAccount {
-		note(alice, mark(auth.MarkBrowser, 100+n), at.Add(time.Hour+time.Duration(n)*time.Second))
-	}
-	if is(alice, mark(auth.MarkBrowser, 3), at) || !is(alice, mark(auth.MarkBrowser, 100), at) {
-		t.Errorf("of an account's browsers not exactly the latest %d are kept", familiarOfAccount)
-	}
-	if !is(alice, address, at) {
-		t.Error("browsers pushed out an address")
-	}
-
-	if err := s.ForgetFamiliarBefore(ctx, at.Add(time.Hour+time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if is(alice, address, at) || is(alice, mark(auth.MarkBrowser, 100), at) || !is(alice, mark(auth.MarkBrowser, 101), at) {
-		t.Error("not exactly what is older was forgotten")
-	}
+	})
 }
 
 // A datacenter that vouches for anybody fills its own part of the table, and nobody else's.

@@ -8,5 +8,7 @@ import (
 )
 
 func TestTaskContract(t *testing.T) {
-	tasktest.Contract(t, func(t *testing.T) task.Store { return openTest(t, t.TempDir()) })
+	suite(t, func(t *testing.T, fresh func(t *testing.T) *Store) {
+		tasktest.Contract(t, func(t *testing.T) task.Store { return fresh(t) })
+	})
 }

@@ -78,7 +78,7 @@ func openServer(ctx context.Context, address string, patience time.Duration) (*S
 	server.ConnectTimeout = connectLimit
 	place := serverPlace(server)
 	if err := await(ctx, place, patience, func(ctx context.Context) error { return migrateServer(ctx, server) }); err != nil {
-		return nil, fmt.Errorf("database %s: %w", place, err)
+		return nil, fmt.Errorf("database %s: %w", place, cause(err))
 	}
 	program := rand.Text()
 	begin := fmt.Sprintf(setup, program)
@@ -110,11 +110,15 @@ func await(ctx context.Context, place string, patience time.Duration, try func(c
 	until := time.Now().Add(patience)
 	for told := false; ; told = true {
 		err := try(ctx)
-		if err == nil || fault.KindOf(err) != fault.Unavailable || time.Now().Add(retryPause).After(until) {
+		var refused *pgconn.PgError
+		switch {
+		case err == nil, fault.KindOf(err) != fault.Unavailable, errors.As(err, &refused) && misconfigured(refused.Code):
 			return err
+		case time.Now().Add(retryPause).After(until):
+			return fmt.Errorf("it did not answer within %s: %w", patience, cause(err))
 		}
 		if !told {
-			slog.WarnContext(ctx, "the database does not answer; it is tried again until it does", "database", place, "for", patience, "cause", err)
+			slog.WarnContext(ctx, "the database does not answer; it is tried again until it does", "database", place, "for", patience, "cause", cause(err))
 		}
 		select {
 		case <-time.After(retryPause):
@@ -122,6 +126,14 @@ func await(ctx context.Context, place string, patience time.Duration, try func(c
 			return ctx.Err()
 		}
 	}
+}
+
+// cause is an error without the sentence for visitors around it.
+func cause(err error) error {
+	if f := fault.As(err); f != nil && f.Cause != nil {
+		return f.Cause
+	}
+	return err
 }
 
 // migrateServer brings the schema up to date over a connection of its own, without the limits of others.

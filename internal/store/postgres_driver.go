@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -118,18 +120,21 @@ func translate(query string) string {
 	return out.String()
 }
 
-// storeDown makes a fault of what says that the database can't be used just now. Other errors stay what they are: of a
-// connection that was lost before anything was sent, database/sql makes another one.
+// storeDown makes a fault of what says that the database can't be used just now. Other errors stay what they are, one among
+// them that makes package sql try another connection.
 func storeDown(err error) error {
 	var refused *pgconn.PgError
+	var unconnected *pgconn.ConnectError
+	var broken net.Error
 	switch {
-	case err == nil, errors.Is(err, driver.ErrBadConn), errors.Is(err, context.Canceled), fault.As(err) != nil:
+	case err == nil, errors.Is(err, context.Canceled), fault.As(err) != nil:
 		return err
 	case errors.As(err, &refused):
 		if !temporary(refused.Code) {
 			return err
 		}
-	case errors.Is(err, pgx.ErrTxCommitRollback):
+	case errors.As(err, &unconnected), errors.As(err, &broken), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	default:
 		return err
 	}
 	return fault.StoreDown(err)
@@ -139,7 +144,10 @@ func storeDown(err error) error {
 // no resources, not allowed to wait any longer, going down, or read only because another server has taken over.
 func temporary(code string) bool {
 	switch code {
-	case "25006", "25P03", "28000", "28P01", "3D000", "55P03", "57014":
+	case "25006", "25P03", "55P03", "57014":
+		return true
+	}
+	if misconfigured(code) {
 		return true
 	}
 	switch code[:min(2, len(code))] {
@@ -148,6 +156,9 @@ func temporary(code string) bool {
 	}
 	return false
 }
+
+// misconfigured tells of a refusal whether the server knows no such database or user, or no such password.
+func misconfigured(code string) bool { return code == "3D000" || strings.HasPrefix(code, "28") }
 
 // repeatable tells of an error whether the statement or transaction lost against another one, and does no harm when it runs
 // again from its beginning.

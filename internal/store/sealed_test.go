@@ -100,55 +100,59 @@ func fill(t *testing.T, s *Store, sessions int) map[seal.Place]string {
 }
 
 func TestSealedVisitsEverythingOnce(t *testing.T) {
-	s := openTest(t, t.TempDir())
-	if err := s.Sealed(t.Context(), func(seal.Place, []byte) error { t.Error("an empty store has something sealed"); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	want := fill(t, s, sealedBatch+1)
-	err := s.Sealed(t.Context(), func(at seal.Place, sealed []byte) error {
-		if want[at] != string(sealed) {
-			t.Errorf("%v: %q, want %q", at, sealed, want[at])
+	onEngines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		if err := s.Sealed(t.Context(), func(seal.Place, []byte) error { t.Error("an empty store has something sealed"); return nil }); err != nil {
+			t.Fatal(err)
 		}
-		delete(want, at)
-		// Writing in between is what a rotation does.
-		return s.Reseal(t.Context(), at, sealed, append([]byte("fresh "), sealed...))
+		want := fill(t, s, sealedBatch+1)
+		err := s.Sealed(t.Context(), func(at seal.Place, sealed []byte) error {
+			if want[at] != string(sealed) {
+				t.Errorf("%v: %q, want %q", at, sealed, want[at])
+			}
+			delete(want, at)
+			// Writing in between is what a rotation does.
+			return s.Reseal(t.Context(), at, sealed, append([]byte("fresh "), sealed...))
+		})
+		if err != nil || len(want) != 0 {
+			t.Errorf("not visited: %d, %v", len(want), err)
+		}
 	})
-	if err != nil || len(want) != 0 {
-		t.Errorf("not visited: %d, %v", len(want), err)
-	}
 }
 
 func TestResealReplacesNothingElse(t *testing.T) {
-	ctx := t.Context()
-	s := openTest(t, t.TempDir())
-	want := fill(t, s, 3)
-	for at, old := range want {
-		if err := s.Reseal(ctx, at, []byte("not "+old), []byte("wrong")); err != nil {
-			t.Errorf("%v: %v, want no error for what is not there", at, err)
-		}
-	}
-	check := func() {
-		t.Helper()
-		if err := s.Sealed(ctx, func(at seal.Place, sealed []byte) error {
-			if string(sealed) != want[at] {
-				t.Errorf("%v: %q, want %q", at, sealed, want[at])
+	onEngines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		ctx := t.Context()
+		s := open(t)
+		want := fill(t, s, 3)
+		for at, old := range want {
+			if err := s.Reseal(ctx, at, []byte("not "+old), []byte("wrong")); err != nil {
+				t.Errorf("%v: %v, want no error for what is not there", at, err)
 			}
-			return nil
-		}); err != nil {
-			t.Error(err)
 		}
-	}
-	check()
-	for at, old := range want {
-		if err := s.Reseal(ctx, at, []byte(old), []byte("fresh")); err != nil {
-			t.Error(err)
+		check := func() {
+			t.Helper()
+			if err := s.Sealed(ctx, func(at seal.Place, sealed []byte) error {
+				if string(sealed) != want[at] {
+					t.Errorf("%v: %q, want %q", at, sealed, want[at])
+				}
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
 		}
-		want[at] = "fresh"
 		check()
-	}
-	if err := s.Reseal(ctx, seal.Place{Table: "login_host", Column: "key_pin", Row: "1"}, nil, nil); err == nil {
-		t.Error("a column that is not sealed was resealed")
-	}
+		for at, old := range want {
+			if err := s.Reseal(ctx, at, []byte(old), []byte("fresh")); err != nil {
+				t.Error(err)
+			}
+			want[at] = "fresh"
+			check()
+		}
+		if err := s.Reseal(ctx, seal.Place{Table: "login_host", Column: "key_pin", Row: "1"}, nil, nil); err == nil {
+			t.Error("a column that is not sealed was resealed")
+		}
+	})
 }
 
 // What was replaced or ended is not in the files any more.
