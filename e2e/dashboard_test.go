@@ -186,7 +186,7 @@ func TestBerthDown(t *testing.T) {
 	p, _, _ := dashboard(t, &clock{})
 	before := p.rows()
 	p.line(0, true)
-	p.expect("GET / net::ERR_INTERNET_DISCONNECTED")
+	p.expect("GET / net::ERR_INTERNET_DISCONNECTED", "GET /tasks/glance net::ERR_INTERNET_DISCONNECTED")
 	p.later(time.Minute)
 	p.until("a word about it", `document.querySelector("#connection").innerText.includes("No connection")`)
 	if got := p.rows(); !slices.Equal(got, before) {

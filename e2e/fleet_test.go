@@ -2,13 +2,17 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/heapprofiler"
+	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -61,6 +65,7 @@ func TestFleetOf10000(t *testing.T) {
 	}
 
 	eval[bool](p, stopwatch)
+	work := mainThread(p)
 	p.press("/")
 	for range 6 {
 		for _, key := range []string{"w", "e", "b", "-", "1", kb.Backspace, kb.Backspace, kb.Backspace, kb.Backspace, kb.Backspace} {
@@ -70,11 +75,13 @@ func TestFleetOf10000(t *testing.T) {
 		}
 	}
 	took := eval[[]float64](p, `berthTest.took`)
+	worked := mainThread(p) - work
 	slices.Sort(took)
 	at := func(share float64) time.Duration {
 		return time.Duration(took[int(share*float64(len(took)-1))] * float64(time.Millisecond)).Round(time.Millisecond)
 	}
 	t.Logf("%d containers: from a key to its paint %s at p50, %s at p95, %s at most, of %d keys", total, at(0.5), at(0.95), at(1), len(took))
+	t.Logf("the page's main thread works %s for a key", (worked / time.Duration(len(took))).Round(100*time.Microsecond))
 	if at(0.95) > slackSearch {
 		t.Errorf("p95 of a search is %s, meant to be at most %s", at(0.95), maxSearch)
 	}
@@ -104,6 +111,25 @@ func TestFleetOf10000(t *testing.T) {
 	}
 }
 
+// mainThread is how long the page's main thread has worked, whatever else the machine did meanwhile.
+func mainThread(p *page) time.Duration {
+	p.Helper()
+	var worked time.Duration
+	call(p, func(ctx context.Context) error {
+		if _, err := chromedp.Call(ctx, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks}); err != nil {
+			return err
+		}
+		got, err := chromedp.Call(ctx, performance.GetMetrics, cdp.Empty{})
+		for _, metric := range got.Metrics {
+			if metric.Name == "TaskDuration" {
+				worked = time.Duration(metric.Value * float64(time.Second))
+			}
+		}
+		return err
+	})
+	return worked
+}
+
 // heapUse is what the page's scripts keep, after a collection.
 func heapUse(p *page) int64 {
 	p.Helper()
@@ -117,4 +143,234 @@ func heapUse(p *page) int64 {
 		return err
 	})
 	return int64(used)
+}
+
+// addNode adds a host as a node with an API token, as its owner would under Settings > Nodes.
+func (p *page) addNode(dc *sim.Datacenter, host *sim.Host, name string) {
+	p.Helper()
+	secret, err := dc.AddToken("root@pam", "berth", false, time.Time{})
+	if err != nil {
+		p.Fatal(err)
+	}
+	address, port, err := net.SplitHostPort(host.Address())
+	if err != nil {
+		p.Fatal(err)
+	}
+	body, err := json.Marshal(map[string]string{
+		"name": name, "host": address, "port": port, "fingerprint": host.Fingerprint(), "credential": "token",
+		"tokenId": "root@pam!berth", "tokenSecret": secret,
+	})
+	if err != nil {
+		p.Fatal(err)
+	}
+	if got := eval[string](p, `fetch("/api/nodes", { method: "POST", headers: { "Content-Type": "application/json" }, body: `+quote(string(body))+` })
+		.then(async (answer) => answer.ok ? "" : await answer.text())`); got != "" {
+		p.Fatal(got)
+	}
+}
+
+func row(vmid int) string { return fmt.Sprintf(`#rows tr[data-ref$="/%d"]`, vmid) }
+
+func (p *page) untilStatus(vmid int, status string) {
+	p.Helper()
+	p.until(fmt.Sprintf("%d to be %s", vmid, status), `document.querySelector('`+row(vmid)+` .col-status')?.innerText.trim() === `+quote(status))
+}
+
+// What happens on a host appears on every open page, and takes nothing away from those who use them.
+func TestLivePages(t *testing.T) {
+	t.Parallel()
+	dc, host := proxmox(t, sim.Options{})
+	b := inProcess(t, &clock{}, host)
+	pages := []*page{open(t, b), open(t, b)}
+	for _, p := range pages {
+		p.goTo("/login")
+		p.signIn(host, "root", "pam")
+		p.untilStatus(102, "stopped")
+	}
+	for _, p := range pages {
+		p.do(chromedp.Click(chromedp.CSS(row(104) + " [name=ref]")))
+		p.focus(row(105) + " [data-menu]")
+	}
+	if err := dc.SetContainerStatus(102, sim.Running); err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range pages {
+		p.untilStatus(102, "running")
+		if got := eval[[]string](p, `[...document.querySelectorAll("[name=ref]:checked")].map((box) => box.value.split("/")[1])`); !slices.Equal(got, []string{"104"}) {
+			t.Errorf("page %d: after the change %v are selected", i, got)
+		}
+		if !eval[bool](p, `document.activeElement === document.querySelector('`+row(105)+` [data-menu]')`) {
+			t.Errorf("page %d: after the change the focus is at %s", i, p.focused())
+		}
+	}
+}
+
+// Everything that a row offers can be reached and used with the keyboard alone.
+func TestRowByKeyboard(t *testing.T) {
+	t.Parallel()
+	p, _, _ := dashboard(t, &clock{})
+	action := func() string {
+		return eval[string](p, `document.activeElement.dataset.action ?? document.activeElement.localName`)
+	}
+
+	p.focus(row(102) + " [data-menu]")
+	p.press(kb.ArrowDown)
+	p.until("a menu", `document.querySelector("#row-menu:popover-open")`)
+	if got := action(); got != "start" {
+		t.Errorf("the menu opens at %s", got)
+	}
+	p.press(kb.ArrowDown)
+	p.press(kb.ArrowDown)
+	p.press(kb.ArrowDown)
+	if got := action(); got != "stop" {
+		t.Errorf("three further down is %s", got)
+	}
+	if got := p.text("#row-menu [data-action=stop]"); !strings.Contains(got, "It is not running.") {
+		t.Errorf("what can't be done says %q", got)
+	}
+	p.press(kb.Enter)
+	if !eval[bool](p, `!document.querySelector("dialog[open]")`) {
+		t.Error("what can't be done was done")
+	}
+	p.press("d")
+	if got := action(); got != "delete" {
+		t.Errorf("the letter d leads to %s", got)
+	}
+	p.press(kb.ArrowDown)
+	if got := action(); got != "start" {
+		t.Errorf("behind the last is %s", got)
+	}
+	p.press(kb.Escape)
+	p.until("the focus back", `document.activeElement === document.querySelector('`+row(102)+` [data-menu]')`)
+
+	p.press(kb.Enter)
+	p.until("a menu", `document.querySelector("#row-menu:popover-open")`)
+	p.press(kb.Enter)
+	p.untilStatus(102, "running")
+
+	p.focus(row(102) + " [data-action=shutdown]")
+	p.press(kb.Enter)
+	p.until("a dialog", `document.querySelector("#ask[open] form")`)
+	for _, want := range []string{"jellyfin", "102", "pve1"} {
+		if got := p.text("#ask"); !strings.Contains(got, want) {
+			t.Errorf("the dialog does not name %s: %s", want, got)
+		}
+	}
+	p.press(kb.Escape)
+	p.until("no dialog", `!document.querySelector("dialog[open]")`)
+
+	p.focus(row(102) + " [data-menu]")
+	p.press(kb.Enter)
+	for range 5 {
+		if p.press("s"); action() == "stop" {
+			break
+		}
+	}
+	p.press(kb.Enter)
+	p.until("a dialog", `document.querySelector("#ask[open] form")`)
+	p.press(kb.Enter)
+	p.untilStatus(102, "stopped")
+}
+
+func TestSelection(t *testing.T) {
+	t.Parallel()
+	p, _, _ := dashboard(t, &clock{})
+	count := func(text string) {
+		t.Helper()
+		p.until(text, `document.querySelector("[data-count]").textContent === `+quote(text))
+	}
+	p.click(row(101) + " [name=ref]")
+	count("1 selected")
+	p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector('` + row(104) + ` [name=ref]').dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true, shiftKey: true }))`))
+	count("4 selected")
+	p.press("/")
+	p.press("gateway")
+	p.untilRows("100")
+	count("4 selected")
+	for range "gateway" {
+		p.press(kb.Backspace)
+	}
+	p.until("all rows", `document.querySelectorAll("#rows tr").length > 10`)
+	if n := eval[int](p, `document.querySelectorAll("[name=ref]:checked").length`); n != 4 {
+		t.Errorf("%d rows are ticked", n)
+	}
+	p.click("[data-clear-selection]")
+	p.until("no bar", `!document.querySelector(".bulk-on")`)
+	p.click("#pick-all")
+	count("15 selected")
+	p.click("#pick-all")
+	p.until("no bar", `!document.querySelector(".bulk-on")`)
+}
+
+// TestBulkRun stops many, with a result for each; the run stays in sight when the page is loaded anew.
+func TestBulkRun(t *testing.T) {
+	t.Parallel()
+	p, _, _ := dashboard(t, &clock{})
+	p.goTo("/?tag=family")
+	p.until("the list", `document.querySelector("#rows tr")`)
+	p.click("#pick-all")
+	p.until("the bar", `document.querySelector(".bulk-on")`)
+	p.click("[data-bulk=stop]")
+	p.until("a dialog", `document.querySelector("#ask[open] form")`)
+	if got := p.text("#ask"); !strings.Contains(got, "jellyfin") || !strings.Contains(got, "nextcloud") {
+		t.Errorf("the dialog does not name the containers: %s", got)
+	}
+	p.press(kb.Enter)
+	p.until("a panel", `!document.getElementById("run-panel").hidden`)
+	p.reload()
+	p.until("the end", `document.getElementById("run-panel")?.dataset.ended === "true"`)
+	got := p.text("#run-panel")
+	if !strings.Contains(got, "jellyfin (102)") || !strings.Contains(got, "It is not running.") || !strings.Contains(got, "nextcloud (101)") {
+		t.Errorf("the panel says %s", got)
+	}
+	p.untilStatus(101, "stopped")
+	p.click("[data-run=close]")
+	p.until("no panel", `document.getElementById("run-panel").hidden`)
+}
+
+// The shape and the columns are remembered for the identity, in every browser.
+func TestLayoutIsRemembered(t *testing.T) {
+	t.Parallel()
+	_, host := proxmox(t, sim.Options{})
+	b := inProcess(t, &clock{}, host)
+	p := open(t, b)
+	p.goTo("/login")
+	p.signIn(host, "root", "pam")
+	p.click("#layout summary")
+	p.click("#layout label:has([name=addresses])")
+	p.until("a column more", `document.querySelector("th.col-addresses")`)
+	p.click("#layout label:has([name=disk])")
+	p.until("a column less", `!document.querySelector("th.col-disk")`)
+	if !eval[bool](p, `document.querySelector("#layout").open`) {
+		t.Error("the choice closes while one chooses")
+	}
+	other := open(t, b)
+	other.goTo("/login")
+	other.signIn(host, "root", "pam")
+	other.until("the same columns", `document.querySelector("th.col-addresses") && !document.querySelector("th.col-disk")`)
+	p.click("#layout label:has([value=cards])")
+	p.until("cards", `document.querySelector(".list.cards")`)
+}
+
+// Without scripts the list comes page by page, and everything leads to a page.
+func TestFleetWithoutScripts(t *testing.T) {
+	t.Parallel()
+	_, host := proxmox(t, sim.Options{Containers: 300})
+	p := open(t, inProcess(t, &clock{}, host))
+	p.goTo("/login")
+	p.signIn(host, "root", "pam")
+	p.withoutScripts()
+	p.goTo("/")
+	first := p.rows()
+	p.click("[rel=next]")
+	p.untilPath("/?from=60")
+	second := p.rows()
+	if len(first) != 60 || len(second) != 60 || slices.Contains(second, first[59]) {
+		t.Errorf("%d rows, and then %d", len(first), len(second))
+	}
+	p.click("[rel=prev]")
+	p.untilPath("/")
+	if got := p.rows(); !slices.Equal(got, first) {
+		t.Errorf("back on the first page: %v", got)
+	}
 }

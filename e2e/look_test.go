@@ -18,6 +18,7 @@ import (
 	cdpage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"berth/internal/pve/sim"
 )
@@ -144,7 +145,7 @@ func TestLook(t *testing.T) {
 			return containers(t, sim.Options{Name: "harbour", Members: []string{"pve1", "pve2"}}, "root", "pam", "/")
 		}},
 		{"containers-300", func(t *testing.T) (*page, func(p *page)) {
-			return containers(t, sim.Options{Containers: 300}, "root", "pam", "/?sort=-cpu")
+			return containers(t, sim.Options{Containers: 300}, "root", "pam", "/?sort=-disk")
 		}},
 		{"containers-no-match", func(t *testing.T) (*page, func(p *page)) {
 			return containers(t, sim.Options{}, "root", "pam", "/?q=no-such-thing&status=running")
@@ -173,6 +174,73 @@ func TestLook(t *testing.T) {
 				p.goTo("/")
 				p.until("a banner", `document.querySelector("#containers [role=alert]")`)
 			}
+		}},
+		{"fleet-one-node-down", func(t *testing.T) (*page, func(p *page)) {
+			p, _, load := fleet(t, 1)
+			return p, load
+		}},
+		{"fleet-all-nodes-down", func(t *testing.T) (*page, func(p *page)) {
+			p, _, load := fleet(t, 2)
+			return p, load
+		}},
+		{"fleet-no-nodes", func(t *testing.T) (*page, func(p *page)) {
+			p, load := containers(t, sim.Options{}, "root", "pam", "/")
+			if got := eval[int](p, `fetch("/api/nodes").then((answer) => answer.json())
+				.then(({ items }) => fetch("/api/nodes/" + items[0].id, { method: "DELETE" })).then(({ status }) => status)`); got != 200 {
+				t.Fatalf("removing the node: %d", got)
+			}
+			return p, load
+		}},
+		{"fleet-selection", func(t *testing.T) (*page, func(p *page)) {
+			p, load := containers(t, sim.Options{}, "root", "pam", "/?kind=all")
+			return p, func(p *page) {
+				load(p)
+				for _, vmid := range []int{101, 102, 105} {
+					p.click(row(vmid) + " [name=ref]")
+				}
+				p.until("the bar", `document.querySelector(".bulk-on")`)
+			}
+		}},
+		{"fleet-menu", func(t *testing.T) (*page, func(p *page)) {
+			p, load := containers(t, sim.Options{}, "root", "pam", "/")
+			return p, func(p *page) {
+				load(p)
+				p.click(row(101) + " [data-menu]")
+				p.until("a menu", `document.querySelector("#row-menu:popover-open")`)
+			}
+		}},
+		{"fleet-columns", func(t *testing.T) (*page, func(p *page)) {
+			p, load := containers(t, sim.Options{}, "root", "pam", "/")
+			return p, func(p *page) {
+				load(p)
+				p.click("#layout summary")
+			}
+		}},
+		{"fleet-delete", func(t *testing.T) (*page, func(p *page)) {
+			p, load := containers(t, sim.Options{}, "root", "pam", "/")
+			return p, func(p *page) {
+				load(p)
+				p.click(row(102) + " [data-menu]")
+				p.click("#row-menu [data-action=delete]")
+				p.until("a dialog", `document.querySelector("#ask[open] form")`)
+			}
+		}},
+		{"fleet-run", func(t *testing.T) (*page, func(p *page)) {
+			p, load := containers(t, sim.Options{}, "root", "pam", "/?tag=family")
+			return p, func(p *page) {
+				load(p)
+				p.click("#pick-all")
+				p.until("the bar", `document.querySelector(".bulk-on")`)
+				p.click("[data-bulk=start]")
+				p.until("a dialog", `document.querySelector("#ask[open] form")`)
+				p.press(kb.Enter)
+				p.until("a result", `document.getElementById("run-panel").dataset.ended === "true"`)
+			}
+		}},
+		{"fleet-cards", func(t *testing.T) (*page, func(p *page)) {
+			p, load := containers(t, sim.Options{}, "root", "pam", "/")
+			eval[int](p, `fetch("/layout", { method: "POST", body: new URLSearchParams({ shape: "cards", vmid: 1, node: 1, cpu: 1, mem: 1, disk: 1, netin: 1, uptime: 1, tags: 1, addresses: 1 }) }).then(({ status }) => status)`)
+			return p, load
 		}},
 		{"signed-out-dialog", func(t *testing.T) (*page, func(p *page)) {
 			p, _, host := stranger(t)
@@ -310,6 +378,35 @@ func containers(t *testing.T, o sim.Options, user, realm, path string) (*page, f
 	p.goTo("/login")
 	p.signIn(host, user, realm)
 	return p, func(p *page) { p.goTo(path) }
+}
+
+// fleet signs in with two nodes, of which so many are down from the second loading on.
+func fleet(t *testing.T, down int) (*page, *clock, func(p *page)) {
+	t.Helper()
+	now := &clock{}
+	dc, host := proxmox(t, sim.Options{Now: now.now})
+	attic, second := proxmox(t, sim.Options{Now: now.now, Name: "attic", Members: []string{"pve8", "pve9"}, Seed: 7})
+	p := open(t, inProcess(t, now, host))
+	p.goTo("/login")
+	p.signIn(host, "root", "pam")
+	p.addNode(attic, second, "attic")
+	p.goTo("/")
+	p.until("both nodes", `document.querySelectorAll("#rows tr").length >= 30`)
+	if err := attic.StopMember(second.Member()); err != nil {
+		t.Fatal(err)
+	}
+	if down > 1 {
+		if err := dc.StopMember(host.Member()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p, now, func(p *page) {
+		now.advance(4 * time.Minute)
+		p.goTo("/")
+		p.until("a banner", `document.querySelector("#containers [role=alert]")`)
+		p.goTo("/") // what is told as soon as it is known may come late
+		p.until("a banner", `document.querySelector("#containers [role=alert]")`)
+	}
 }
 
 // otherSite is a page of another origin with a form that posts to this one.

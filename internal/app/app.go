@@ -174,7 +174,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		Store: a.shared.tasks, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Now: o.now, Pause: o.pause,
 	})
 	site := web.NewSite(web.Options{
-		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Preferences: a.nodes, Now: o.now, Ready: a.shared.ready(a.store),
+		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Now: o.now, Ready: a.shared.ready(a.store),
 		SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,

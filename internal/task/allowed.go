@@ -19,6 +19,11 @@ func (s *Service) Allowed(ctx context.Context, caller session.Caller, c *contain
 	if err != nil {
 		return nil, err
 	}
+	return allowed(c, rights), nil
+}
+
+// allowed is why permissions and a container's state allow each action, or not; nil permissions refuse nothing.
+func allowed(c *container.Container, rights pve.Permissions) map[Action]string {
 	why := make(map[Action]string, len(Actions))
 	for _, action := range Actions {
 		if err := judge(action, c, rights); err != nil {
@@ -27,7 +32,7 @@ func (s *Service) Allowed(ctx context.Context, caller session.Caller, c *contain
 			why[action] = ""
 		}
 	}
-	return why, nil
+	return why
 }
 
 // rights are the caller's permissions where a container is; nil while they can't be read.

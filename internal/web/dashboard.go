@@ -8,6 +8,7 @@ import (
 	"berth/internal/fault"
 	"berth/internal/pve"
 	"berth/internal/session"
+	"berth/internal/task"
 	"berth/internal/web/view"
 )
 
@@ -19,7 +20,7 @@ func (s *Site) dashboardRoutes() []Route {
 	}
 }
 
-// dashboard shows a window of the caller's containers: the one that begins at the place "from", or the first. A node that
+// dashboard shows a window of the caller's containers: the one of so many "rows" that begins at the place "from", or the first. A node that
 // can't be read costs a banner, never the page.
 func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.Caller) error {
 	query, err := DecodeForm[container.Query](r)
@@ -30,12 +31,13 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 	if err != nil {
 		return err
 	}
-	query.Limit, query.Cursor = strconv.Itoa(view.WindowRows), ""
+	rows := windowRows(r.URL.Query().Get("rows"))
+	query.Limit, query.Cursor = strconv.Itoa(rows), ""
 	query.Offset = windowStart(r.URL.Query().Get("from"))
 	list, err := s.o.Containers.List(r.Context(), caller, query)
-	if err == nil && query.Offset > 0 && query.Offset+view.WindowRows > list.Matched {
+	if err == nil && query.Offset > 0 && query.Offset+rows > list.Matched {
 		// The list has become shorter: show its last window.
-		query.Offset = max(list.Matched-view.WindowRows, 0)
+		query.Offset = max(list.Matched-rows, 0)
 		list, err = s.o.Containers.List(r.Context(), caller, query)
 	}
 	if err != nil && (len(list.Nodes) == 0 || fault.KindOf(err) == fault.Unauthenticated) {
@@ -53,7 +55,7 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 		},
 		Layout: layout, From: query.Offset, Matches: list.Matched,
 		Total: list.Counts.Total, Running: list.Counts.Running, Stopped: list.Counts.Stopped, Other: list.Counts.Other,
-		Nodes: len(list.Nodes), Now: s.o.Now(),
+		Nodes: len(list.Nodes), Version: list.Version, Selectable: true, Now: s.o.Now(),
 	}
 	nodes := make(map[string]container.Source, len(list.Nodes))
 	for _, n := range list.Nodes {
@@ -71,8 +73,10 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 	}
 	s.o.Containers.Addresses(r.Context(), caller, container.Refs(list.Items))
 	page.Rows = make([]view.Container, len(list.Items))
+	reasons := s.o.Tasks.AllowedEach(r.Context(), caller, list.Items)
 	for i, c := range list.Items {
 		page.Rows[i] = dashboardRow(c, nodes)
+		refuse(&page.Rows[i], reasons[i])
 	}
 	s.render(w, r, http.StatusOK, view.DashboardPage(page))
 	return nil
@@ -85,6 +89,15 @@ func windowStart(from string) int {
 		return 0
 	}
 	return max(n, 0)
+}
+
+// windowRows is how many rows a window has: as many as are asked for, or a page for browsers without scripts.
+func windowRows(asked string) int {
+	n, err := strconv.Atoi(asked)
+	if err != nil || n < 1 {
+		return view.PageRows
+	}
+	return min(n, view.MostRows)
 }
 
 func dashboardRow(c *container.Container, nodes map[string]container.Source) view.Container {
@@ -101,6 +114,25 @@ func dashboardRow(c *container.Container, nodes map[string]container.Source) vie
 		row.Doing = doing(c.Task.Type)
 	}
 	return row
+}
+
+// refuse notes what can't be done to the container of a row, and why.
+func refuse(row *view.Container, reasons map[task.Action]string) {
+	if row.VirtualMachine {
+		return
+	}
+	row.Refused = map[string]string{}
+	for action, reason := range reasons {
+		switch {
+		case !row.LastKnown.IsZero():
+			reason = "Its node can't be reached just now."
+		case row.Doing != "" && reason == "":
+			reason = "Something is being done to it just now."
+		}
+		if reason != "" {
+			row.Refused[string(action)] = reason
+		}
+	}
 }
 
 // doing says what a running task does to its container, by Proxmox VE's name of the task.

@@ -5,12 +5,21 @@ import (
 	"time"
 
 	"berth/internal/container"
+	"berth/internal/web/view"
 )
 
 func TestWindowStart(t *testing.T) {
 	for from, want := range map[string]int{"": 0, "x": 0, "-3": 0, "120": 120, "99999999999999999999": 0, "1e3": 0} {
 		if got := windowStart(from); got != want {
 			t.Errorf("a window from %q begins at %d, want %d", from, got, want)
+		}
+	}
+}
+
+func TestWindowRows(t *testing.T) {
+	for asked, want := range map[string]int{"": view.PageRows, "x": view.PageRows, "0": view.PageRows, "45": 45, "100000": view.MostRows} {
+		if got := windowRows(asked); got != want {
+			t.Errorf("asked for %q rows, a window has %d, want %d", asked, got, want)
 		}
 	}
 }

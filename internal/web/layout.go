@@ -9,13 +9,7 @@ import (
 	"berth/internal/web/view"
 )
 
-// Preferences remember how somebody wants to see the pages, under JSON names: see node.Service.
-type Preferences interface {
-	Preferences(ctx context.Context, caller session.Caller, into any) error
-	SetPreferences(ctx context.Context, caller session.Caller, from any) error
-}
-
-// preferences are all that is remembered of one identity.
+// preferences are all that is remembered of how one identity wants to see the pages: see node.Service.Preferences.
 type preferences struct {
 	Dashboard struct {
 		// Columns are the names of the chosen ones; nil for those that everybody begins with.
@@ -27,7 +21,7 @@ type preferences struct {
 // layout is how the caller wants to see the list of containers.
 func (s *Site) layout(ctx context.Context, caller session.Caller) (view.Layout, error) {
 	var p preferences
-	if err := s.o.Preferences.Preferences(ctx, caller, &p); err != nil {
+	if err := s.o.Nodes.Preferences(ctx, caller, &p); err != nil {
 		return view.Layout{}, err
 	}
 	return view.Layout{Columns: p.Dashboard.Columns, Cards: p.Dashboard.Cards}, nil
@@ -39,7 +33,7 @@ func (s *Site) layoutChange(w http.ResponseWriter, r *http.Request, caller sessi
 		return unreadable(err)
 	}
 	var p preferences
-	if err := s.o.Preferences.Preferences(r.Context(), caller, &p); err != nil {
+	if err := s.o.Nodes.Preferences(r.Context(), caller, &p); err != nil {
 		return err
 	}
 	p.Dashboard.Cards = r.PostForm.Get("shape") == "cards"
@@ -49,7 +43,7 @@ func (s *Site) layoutChange(w http.ResponseWriter, r *http.Request, caller sessi
 			p.Dashboard.Columns = append(p.Dashboard.Columns, c.Name)
 		}
 	}
-	if err := s.o.Preferences.SetPreferences(r.Context(), caller, p); err != nil {
+	if err := s.o.Nodes.SetPreferences(r.Context(), caller, p); err != nil {
 		return err
 	}
 	back := "/"

@@ -25,17 +25,16 @@ import (
 
 // Options are what a Site needs.
 type Options struct {
-	Auth        *auth.Service
-	Hosts       *auth.Hosts
-	Sessions    *session.Registry
-	Nodes       *node.Service
-	Tokens      *token.Service
-	Containers  *container.Service
-	Details     *container.Details
-	Tasks       *task.Service
-	Trail       *audit.Reader
-	Preferences Preferences
-	Now         func() time.Time
+	Auth       *auth.Service
+	Hosts      *auth.Hosts
+	Sessions   *session.Registry
+	Nodes      *node.Service
+	Tokens     *token.Service
+	Containers *container.Service
+	Details    *container.Details
+	Tasks      *task.Service
+	Trail      *audit.Reader
+	Now        func() time.Time
 	// Ready tells whether the stores answer, for /readyz.
 	Ready func(context.Context) error
 	// Exposed is set when Berth listens beyond loopback without TLS, and knows of no proxy that adds it.

@@ -7,9 +7,13 @@ import (
 	"time"
 )
 
-// WindowRows is how many rows one page of the list holds at most. The scripts fetch the next ones while one scrolls; without
-// them, links do.
-const WindowRows = 120
+const (
+	// PageRows is how many rows a page begins with. The scripts fetch the next ones while one scrolls, as many as the screen
+	// can show; without them, links do.
+	PageRows = 60
+	// MostRows bounds the rows of a page, for the largest screens.
+	MostRows = 200
+)
 
 // Container is one row of the list. Sizes are bytes, Uptime is seconds, CPU is a fraction of MaxCPU's cores (0 to 1).
 type Container struct {
@@ -85,6 +89,8 @@ type Dashboard struct {
 	NodeList []Choice
 	TagList  []Choice
 	Problems []NodeProblem
+	// Version changes with whatever is shown: the stream of events begins behind it. Empty without a stream.
+	Version string
 	// Selectable says that containers can be selected and acted on.
 	Selectable bool
 	Now        time.Time
@@ -96,19 +102,21 @@ func (d *Dashboard) result() string {
 	case d.Total == 0 && d.Matches == 0:
 		return ""
 	case d.filtered():
-		return Grouped(d.Matches) + " of " + count(d.Total)
-	case d.VirtualMachines:
-		return count(d.Total) + ", " + Grouped(max(d.Matches-d.Total, 0)) + " virtual machines"
+		return Grouped(d.Matches) + " of " + d.count()
 	default:
-		return count(d.Total)
+		return d.count()
 	}
 }
 
-func count(n int) string {
-	if n == 1 {
+// count is how many containers there are, filtered out or not, and virtual machines if they are shown too.
+func (d *Dashboard) count() string {
+	switch {
+	case d.VirtualMachines:
+		return Grouped(d.Total) + " containers and VMs"
+	case d.Total == 1:
 		return "1 container"
 	}
-	return Grouped(n) + " containers"
+	return Grouped(d.Total) + " containers"
 }
 
 // Grouped writes a number with its thousands apart: 10,000.
@@ -216,6 +224,14 @@ func (c *Container) rowID() string { return "ct-" + c.NodeID + "-" + strconv.Ito
 // ref is how requests name the container.
 func (c *Container) ref() string { return c.NodeID + "/" + strconv.Itoa(c.VMID) }
 
+// where says on which member of which node the container is.
+func (c *Container) where() string {
+	if c.Host == "" || c.Host == c.Node {
+		return c.Node
+	}
+	return c.Node + " (" + c.Host + ")"
+}
+
 // path is the page of the container, or of one of its actions.
 func (c *Container) path(d *Dashboard, action string) string {
 	path := "/containers/" + url.PathEscape(c.NodeID) + "/" + strconv.Itoa(c.VMID)
@@ -236,25 +252,29 @@ func (c *Container) power() string {
 	return "start"
 }
 
-// RowActions are what can be done to a container from its row, in the order of the menu.
-var RowActions = []RowAction{
-	{Name: "start", Label: "Start"},
-	{Name: "shutdown", Label: "Shut down", Confirm: true},
-	{Name: "stop", Label: "Stop", Confirm: true},
-	{Name: "reboot", Label: "Reboot", Confirm: true},
-	{Name: "suspend", Label: "Suspend", Confirm: true, Experimental: true, Apart: true},
-	{Name: "resume", Label: "Resume", Experimental: true},
-	{Name: "delete", Label: "Delete", Confirm: true, Grave: true, Apart: true},
-}
-
 // RowAction is one entry of a row's menu.
 type RowAction struct {
-	Name, Label  string
-	Confirm      bool // its page asks before it is done
+	Name         string
+	Asks         bool // its page asks before it is done
 	Experimental bool
 	Grave        bool // it can't be undone
 	Apart        bool // a line stands above it
 }
+
+// RowActions are what can be done to a container from its row, in the order of the menu.
+var RowActions = []RowAction{
+	{Name: "start"},
+	{Name: "shutdown", Asks: true},
+	{Name: "reboot", Asks: true},
+	{Name: "stop", Asks: true},
+	{Name: "tag", Asks: true, Apart: true},
+	{Name: "suspend", Asks: true, Experimental: true},
+	{Name: "resume", Asks: true, Experimental: true},
+	{Name: "delete", Asks: true, Grave: true, Apart: true},
+}
+
+// BulkActions are what can be done to many containers in one go.
+var BulkActions = []string{"start", "shutdown", "reboot", "stop", "tag"}
 
 // refusals are the reasons of what can't be done, a line for each, for the menu.
 func (c *Container) refusals() string {

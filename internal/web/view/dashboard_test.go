@@ -95,11 +95,11 @@ func TestDashboardStates(t *testing.T) {
 		"one down, known":  {Dashboard{Nodes: 2, Total: 1, Matches: 1, Rows: greyed, Problems: []NodeProblem{stale}, Now: now}, []string{"4 minutes ago", "data-stale", `datetime="1970-01-01T00:00:00Z"`}, []string{"Nothing is known"}},
 		"the only one":     {Dashboard{Nodes: 1, Problems: []NodeProblem{down}}, []string{"all-down-bare", "pve.lan:8006"}, []string{"VM.Audit", "None of your"}},
 		"all down":         {Dashboard{Nodes: 2, Problems: []NodeProblem{down, cellar}}, []string{"None of your 2 nodes", "/settings/nodes/n2"}, []string{"VM.Audit", "last known."}},
-		"all down, known":  {Dashboard{Nodes: 2, Total: 1, Matches: 1, Rows: greyed, Problems: []NodeProblem{stale, cellar}, Now: now}, []string{"None of your 2 nodes", "what was last known", "data-stale"}, []string{`class="notice`}},
+		"all down, known":  {Dashboard{Nodes: 2, Total: 1, Matches: 1, Rows: greyed, Problems: []NodeProblem{stale, cellar}, Now: now}, []string{"None of your 2 nodes", "what was last known", "data-stale"}, []string{"notice-warn banner"}},
 		"many down":        {Dashboard{Nodes: 9, Total: 1, Matches: 1, Rows: row, Problems: []NodeProblem{down, cellar, stale, down, down}}, []string{"2 more nodes"}, nil},
 		"filtered":         {Dashboard{Nodes: 1, Rows: row, Matches: 1, Total: 7000, Filter: Filter{Query: "w"}}, []string{"1 of 7,000 containers"}, []string{"Clear filters"}},
 		"other":            {Dashboard{Nodes: 1, Rows: row, Matches: 1, Total: 1, Other: 1}, []string{"status=other"}, nil},
-		"virtual machines": {Dashboard{Nodes: 1, Rows: row, Matches: 3, Total: 1, Filter: Filter{VirtualMachines: true}}, []string{"1 container, 2 virtual machines", "checked"}, nil},
+		"virtual machines": {Dashboard{Nodes: 1, Rows: row, Matches: 3, Total: 3, Filter: Filter{VirtualMachines: true}}, []string{"3 containers and VMs", "checked"}, nil},
 	} {
 		html := render(t, DashboardPage(c.d))
 		for _, want := range c.want {
@@ -117,14 +117,14 @@ func TestDashboardStates(t *testing.T) {
 
 // A page never holds more than a window, and says where the window is.
 func TestWindow(t *testing.T) {
-	d := Dashboard{Nodes: 1, Rows: rows(WindowRows), From: 240, Matches: 10_000, Total: 10_000, Filter: Filter{Sort: "name"}}
+	d := Dashboard{Nodes: 1, Rows: rows(PageRows), From: 240, Matches: 10_000, Total: 10_000, Filter: Filter{Sort: "name"}}
 	html := render(t, DashboardPage(d))
 	if n := strings.Count(html, "<tr"); n > 300 {
 		t.Errorf("%d rows", n)
 	}
 	for _, want := range []string{
-		`aria-rowcount="10001"`, `aria-rowindex="242"`, `aria-rowindex="361"`, `id="rows-before" aria-hidden="true" data-rows="240"`,
-		`id="rows-behind" aria-hidden="true" data-rows="9640"`, `href="/?from=120&amp;sort=name"`, `href="/?from=360&amp;sort=name"`, "241 to 360 of 10,000",
+		`aria-rowcount="10001"`, `aria-rowindex="242"`, `aria-rowindex="301"`, `id="rows-before" aria-hidden="true" data-rows="240"`,
+		`id="rows-behind" aria-hidden="true" data-rows="9700"`, `href="/?from=180&amp;sort=name"`, `href="/?from=300&amp;sort=name"`, "241 to 300 of 10,000",
 	} {
 		if !strings.Contains(html, want) {
 			t.Errorf("no %s", want)

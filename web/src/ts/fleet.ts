@@ -1,7 +1,10 @@
-import { startLive } from "./fleetlive";
+import { startActions } from "./fleetaction";
+import { startBulk } from "./fleetbulk";
 import { containers, load, search, startList } from "./fleetlist";
 import { startMenu } from "./fleetmenu";
 import { startPick } from "./fleetpick";
+import { startStream } from "./fleetstream";
+import { startNotes } from "./note";
 
 /** The list of containers: search, filters and order change it in place, and it follows what happens on the hosts. */
 export function startFleet(): void {
@@ -11,7 +14,10 @@ export function startFleet(): void {
   startFilters();
   startPick();
   startMenu();
-  startLive();
+  startActions();
+  startBulk();
+  startNotes();
+  startStream();
 }
 
 const box = (): HTMLInputElement | null => document.querySelector<HTMLInputElement>("#q");

@@ -12,14 +12,20 @@ export interface Wish {
   from: number;
   /** What becomes of the browser's history, if anything. */
   history?: "push" | "replace";
+  /** Nobody has asked for it: the list is brought up to date. */
+  refresh?: boolean;
 }
 
-/** How many rows out of sight are fetched before one scrolls to them. */
-const margin = 20;
+/** A window has so many times the rows that are in sight, within bounds. */
+const ample = 3;
+const fewest = 40;
+/** While one types there is what the screen shows and no more; so long after the last key comes the rest. */
+const breath = 300;
 
 let shown = location.search;
 let current: Wish | undefined;
 let pending: Wish | undefined;
+let stop: AbortController | undefined;
 let loadedAt = Date.now();
 let skew = 0;
 const watchers: (() => void)[] = [];
@@ -49,7 +55,8 @@ export function serverNow(): number {
 
 /** Fetches the window that is in sight again. */
 export function refresh(): void {
-  if (!pending) load({ search: search(), from: current?.from ?? number("from") });
+  // What is under way may have been answered before the change.
+  if (!pending) load({ search: search(), from: current?.from ?? number("from"), refresh: true });
 }
 
 /** Shows something, now or after what is under way. */
@@ -57,6 +64,8 @@ export function load(wish: Wish): void {
   if (sessionEnded()) return;
   if (current) {
     pending = wish;
+    // Who types or scrolls does not wait for what nobody asked for.
+    if (current.refresh && !wish.refresh) stop?.abort();
     return;
   }
   current = wish;
@@ -65,6 +74,7 @@ export function load(wish: Wish): void {
     const next = pending;
     pending = undefined;
     if (next) load(next);
+    else if (wish.history === "replace") setTimeout(scrolled, breath);
     else scrolled();
   });
 }
@@ -73,14 +83,17 @@ async function run(wish: Wish): Promise<void> {
   loadedAt = Date.now();
   const address = new URLSearchParams(wish.search);
   if (wish.from > 0) address.set("from", String(wish.from));
+  address.set("rows", String(wish.history === "replace" ? inSight() : windowRows()));
   let response: Response;
   let text: string;
+  stop = new AbortController();
+  const { signal } = stop;
   try {
-    response = await fetch(`${sitePath("/")}?${address}`, { headers: { "HX-Request": "true" }, cache: "no-store" });
+    response = await fetch(`${sitePath("/")}?${address}`, { headers: { "HX-Request": "true" }, cache: "no-store", signal });
     if (!answered(response)) return;
     text = await response.text();
   } catch {
-    unanswered();
+    if (!signal.aborted) unanswered();
     return;
   }
   const next = new DOMParser().parseFromString(text, "text/html").getElementById("containers");
@@ -142,6 +155,16 @@ function grid(): { rows: HTMLElement[]; columns: number; pitch: number } | undef
   return { rows, columns, pitch: rows[0].getBoundingClientRect().height + gap };
 }
 
+/** How many rows the screen shows at most. */
+function inSight(now = grid()): number {
+  return now ? now.columns * (Math.ceil(innerHeight / now.pitch) + 1) : fewest;
+}
+
+/** How many rows to ask for. The server has an upper bound of its own. */
+function windowRows(now = grid()): number {
+  return Math.max(fewest, ample * inSight(now));
+}
+
 /** Gives the spacers the height of the rows that they stand for. */
 export function place(): void {
   const now = grid();
@@ -169,9 +192,11 @@ export function scrolled(): void {
   const first = Math.max(0, from + lines(-top));
   const last = Math.min(matches, from + lines(innerHeight - top) + now.columns);
   const end = from + now.rows.length;
+  const size = windowRows(now);
+  const margin = Math.floor((size - (last - first)) / 4);
   const missing = (first - margin < from && from > 0) || (last + margin > end && end < matches);
   if (!missing || first > matches || last < 0) return;
-  const wanted = Math.max(0, Math.floor((first + last) / 2 - now.rows.length / 2));
+  const wanted = Math.max(0, Math.floor((first + last - size) / 2));
   const start = wanted - (wanted % now.columns);
   if (start !== from) load({ search: search(), from: start });
 }

@@ -1,3 +1,4 @@
+import { act } from "./fleetaction";
 import { onShown } from "./fleetlist";
 
 // The menu of a row, which is one for all rows: it opens at the button that asked for it.
@@ -13,6 +14,11 @@ export function startMenu(): void {
   document.addEventListener("click", (event) => {
     const button = event.target instanceof Element ? event.target.closest<HTMLElement>("[data-menu]") : null;
     if (button) open(button);
+    const item = event.target instanceof Element ? event.target.closest<HTMLElement>("#row-menu [data-action]") : null;
+    const row = opener?.closest<HTMLTableRowElement>("tr");
+    if (!item || !row || item.ariaDisabled) return;
+    popup.hidePopover();
+    act(row, item.dataset.action ?? "");
   });
   document.addEventListener("keydown", (event) => {
     const button = event.target instanceof Element ? event.target.closest<HTMLElement>("[data-menu]") : null;

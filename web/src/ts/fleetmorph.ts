@@ -2,7 +2,7 @@
 // selected, ticked, open or in the middle of a movement stays so.
 
 /** Attributes that only scripts and people set: an answer that lacks them says nothing about them. */
-const ours = new Set(["style", "open"]);
+const ours = new Set(["style", "open", "data-picked"]);
 
 export function morph(old: Element, next: Element): void {
   if (old.isEqualNode(next)) return;

@@ -1,20 +1,28 @@
-import { answered, say, sitePath } from "./connection";
+import { call } from "./api";
 import { containers, onShown, search } from "./fleetlist";
+import { note } from "./note";
 
 // The selection. It outlives the rows: what is out of the window stays selected, and so does what is refreshed.
 
 /** How many containers can be changed in one go; the server says no to more. */
 const most = 1000;
 
-const picked = new Set<string>();
+/** A container that is selected. */
+export interface Picked {
+  nodeId: string;
+  vmid: number;
+  name: string;
+}
+
+/** By their names for requests: "node/vmid". */
+const picked = new Map<string, Picked>();
 /** The row that a range begins at. */
 let anchor: string | undefined;
 
 const boxes = (): HTMLInputElement[] => [...(containers()?.querySelectorAll<HTMLInputElement>("input[name=ref]") ?? [])];
 
-/** The names of what is selected: "node/vmid". */
-export function selection(): string[] {
-  return [...picked];
+export function selection(): ReadonlyMap<string, Picked> {
+  return picked;
 }
 
 export function clearSelection(): void {
@@ -48,12 +56,18 @@ function pick(box: HTMLInputElement, range: boolean): void {
   const from = range ? all.findIndex((other) => other.value === anchor) : -1;
   const to = all.indexOf(box);
   const chosen = from < 0 ? [box] : all.slice(Math.min(from, to), Math.max(from, to) + 1);
-  for (const { value } of chosen) {
-    if (box.checked) picked.add(value);
-    else picked.delete(value);
+  for (const other of chosen) {
+    if (box.checked) picked.set(other.value, here(other));
+    else picked.delete(other.value);
   }
   anchor = box.value;
   show();
+}
+
+/** What a row says of its container. */
+function here(box: HTMLInputElement): Picked {
+  const [nodeId = "", vmid] = box.value.split("/");
+  return { nodeId, vmid: Number(vmid), name: box.closest("tr")?.querySelector(".name")?.textContent ?? "" };
 }
 
 /** Selects all that match the filters, in sight or not. */
@@ -62,18 +76,21 @@ async function pickAll(): Promise<void> {
   query.delete("kind"); // virtual machines can't be selected
   query.set("limit", String(most));
   try {
-    const response = await fetch(`${sitePath("/api/containers")}?${query}`, { cache: "no-store" });
-    if (!answered(response) || !response.ok) return;
-    const { items, matched } = (await response.json()) as { items: { nodeId: string; vmid: number }[]; matched: number };
-    for (const { nodeId, vmid } of items) picked.add(`${nodeId}/${vmid}`);
-    if (matched > items.length) say(`The first ${items.length} of ${matched} are selected: no more can be changed in one go.`);
+    const { items, matched } = await call<{ items: Picked[]; matched: number }>("GET", `/api/containers?${query}`);
+    for (const { nodeId, vmid, name } of items) picked.set(`${nodeId}/${vmid}`, { nodeId, vmid, name });
+    if (matched > items.length) note(`The first ${items.length} of ${matched} are selected: no more can be changed in one go.`);
+  } catch (error) {
+    note((error as Error).message);
   } finally {
     show();
   }
 }
 
 function show(): void {
-  for (const box of boxes()) box.checked = picked.has(box.value);
+  for (const box of boxes()) {
+    box.checked = picked.has(box.value);
+    box.closest("tr")?.toggleAttribute("data-picked", box.checked);
+  }
   const all = document.querySelector<HTMLInputElement>("#pick-all");
   if (all) {
     const some = picked.size < Number(containers()?.dataset.matches ?? 0);

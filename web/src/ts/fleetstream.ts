@@ -18,7 +18,7 @@ let due: number | undefined;
  * Follows what happens on the hosts. An event only says that something has changed; what it is now comes from the page
  * itself. A page that nobody sees holds no stream, and catches up when it is seen again.
  */
-export function startLive(): void {
+export function startStream(): void {
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) {
       close();
@@ -46,16 +46,17 @@ function tick(): void {
   if (document.hidden) return;
   count();
   if (source) return;
-  if (containers()?.dataset.events !== undefined && Date.now() >= retryAt) open();
+  if (Date.now() >= retryAt) open();
   if (Date.now() - fetchedAt() >= fallback) refresh();
 }
 
 function open(): void {
-  const stream = new EventSource(sitePath("/api/events"));
+  const version = containers()?.dataset.version;
+  if (!version) return;
+  // From the version that is shown: if something has changed since, the stream begins with a reset.
+  const stream = new EventSource(`${sitePath("/api/events")}?version=${encodeURIComponent(version)}`);
   source = stream;
-  // The server holds back what is sent to a page that has just been made: it is as new as the stream.
   stream.addEventListener("open", () => {
-    if (failures > 0) refresh();
     failures = 0;
   });
   for (const name of ["containers", "tasks", "reset"]) stream.addEventListener(name, changed);
