@@ -227,6 +227,7 @@ func (s *Service) end(ctx context.Context, op Operation, e Ending) bool {
 	if err != nil {
 		s.o.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "state", string(e.State), "cause", err)
 	}
+	s.noticesChanged(op.Owner)
 	return first && err == nil
 }
 

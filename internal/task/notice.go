@@ -2,13 +2,18 @@ package task
 
 import (
 	"context"
+	"time"
 
 	"berth/internal/fault"
 	"berth/internal/session"
 )
 
-// maxNotices bounds how many notices are shown at a time.
-const maxNotices = 20
+const (
+	// maxNotices bounds how many notices are shown at a time.
+	maxNotices = 20
+	// noticedFor is how long notices are remembered.
+	noticedFor = 2 * time.Second
+)
 
 // Notices are what the caller should know of their own operations.
 type Notices struct {
@@ -28,7 +33,7 @@ type NoticesQuery struct{}
 // Notices is the authenticated action that lists the caller's notices, newest first.
 func (s *Service) Notices(ctx context.Context, caller session.Caller, _ NoticesQuery) (Notices, error) {
 	s.Attend(ctx, caller)
-	unseen, err := s.o.Store.Unseen(ctx, caller.Identity, maxNotices)
+	unseen, err := s.unseen(ctx, caller.Identity)
 	if err != nil {
 		return Notices{}, fault.StoreDown(err)
 	}
@@ -37,6 +42,39 @@ func (s *Service) Notices(ctx context.Context, caller session.Caller, _ NoticesQ
 		list.Items = append(list.Items, Notice{Operation: op, Offer: op.Offer()})
 	}
 	return list, nil
+}
+
+// noticed is what an identity has not seen, as it was read last.
+type noticed struct {
+	unseen []Operation
+	at     time.Time
+}
+
+// unseen are the operations that an identity should know of. Every page shows them, so they are remembered for a moment:
+// what other processes add comes a little later.
+func (s *Service) unseen(ctx context.Context, of session.Identity) ([]Operation, error) {
+	now := s.o.Now()
+	s.mu.Lock()
+	known, ok := s.noticed[of]
+	s.mu.Unlock()
+	if ok && now.Sub(known.at) < noticedFor {
+		return known.unseen, nil
+	}
+	unseen, err := s.o.Store.Unseen(ctx, of, maxNotices)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noticed[of] = noticed{unseen, now}
+	return unseen, nil
+}
+
+// noticesChanged has an identity's notices read again.
+func (s *Service) noticesChanged(of session.Identity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.noticed, of)
 }
 
 // Offer is what may help after an operation has failed: a stop after a shutdown. It is empty otherwise.
@@ -66,6 +104,7 @@ func (s *Service) MarkSeen(ctx context.Context, caller session.Caller, in Notice
 		return Seen{}, err
 	}
 	n, err := s.o.Store.MarkSeen(ctx, caller.Identity, id)
+	s.noticesChanged(caller.Identity)
 	if err != nil {
 		return Seen{}, fault.StoreDown(err)
 	}

@@ -78,6 +78,7 @@ type Service struct {
 	followed map[string]bool // the operations that are followed here, by id
 	driven   map[string]bool // the runs that are worked on here, by id
 	attended map[session.Identity]time.Time
+	noticed  map[session.Identity]noticed
 }
 
 // NewService returns a service. It must be closed.
@@ -88,7 +89,7 @@ func NewService(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Service{o: o, followed: map[string]bool{}, driven: map[string]bool{}, attended: map[session.Identity]time.Time{}}
+	s := &Service{o: o, followed: map[string]bool{}, driven: map[string]bool{}, attended: map[session.Identity]time.Time{}, noticed: map[session.Identity]noticed{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -195,6 +196,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 			delete(s.attended, who)
 		}
 	}
+	clear(s.noticed)
 	s.mu.Unlock()
 	lost, err := s.o.Store.Lost(ctx, now.Add(-lostAfter), now, maxKept)
 	if err != nil {

@@ -231,6 +231,7 @@ func (s *Site) shell(ctx context.Context, title string) view.Shell {
 func (s *Site) callerShell(ctx context.Context, caller session.Caller, title, current string) view.Shell {
 	shell := s.shell(ctx, title)
 	shell.UserID, shell.Current, shell.Settings = caller.Identity.UserID, current, s.settingsFor(ctx, caller)
+	shell.Notices, shell.Now = s.notices(ctx, caller), s.o.Now()
 	if at, err := s.o.Hosts.Address(ctx, caller.Session.LoginHost); err == nil {
 		shell.Host = at.String()
 	}

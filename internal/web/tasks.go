@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 
 	"berth/internal/fault"
@@ -41,13 +42,9 @@ func (s *Site) tasks(w http.ResponseWriter, r *http.Request, caller session.Call
 	if err != nil {
 		return err
 	}
-	notices, err := s.notices(r.Context(), caller, namesOf(nodes))
-	if err != nil {
-		return err
-	}
 	page := view.Tasks{
 		Shell: s.callerShell(r.Context(), caller, "Tasks", "tasks"), Query: query.Q, Node: query.Node, Status: string(query.Status),
-		Nodes: []view.Option{{Value: "", Label: "All nodes"}}, Running: list.Running, Notices: notices, Now: s.o.Now(),
+		Nodes: []view.Option{{Value: "", Label: "All nodes"}}, Running: list.Running, Now: s.o.Now(),
 	}
 	for _, n := range nodes {
 		page.Nodes = append(page.Nodes, view.Option{Value: n.ID, Label: n.Name})
@@ -131,16 +128,18 @@ func (s *Site) taskStop(w http.ResponseWriter, r *http.Request, caller session.C
 	return nil
 }
 
-func (s *Site) notices(ctx context.Context, caller session.Caller, names map[string]string) ([]view.Notice, error) {
+// notices are what the caller should know of their own changes, as pages show it. A page without them is better than none.
+func (s *Site) notices(ctx context.Context, caller session.Caller) []view.Notice {
 	list, err := s.o.Tasks.Notices(ctx, caller, task.NoticesQuery{})
 	if err != nil {
-		return nil, err
+		slog.ErrorContext(ctx, "notices not read", "cause", err)
+		return nil
 	}
 	var notices []view.Notice
 	for _, n := range list.Items {
-		notices = append(notices, view.Notice{Operation: operationRow(n.Operation, names), Offer: string(n.Offer)})
+		notices = append(notices, view.Notice{Operation: operationRow(n.Operation, nil), Offer: string(n.Offer)})
 	}
-	return notices, nil
+	return notices
 }
 
 // glance answers with what every page shows of tasks. Open pages ask for it every few seconds, which is no use of the session.
@@ -149,15 +148,9 @@ func (s *Site) glance(w http.ResponseWriter, r *http.Request, caller session.Cal
 	if err != nil {
 		return err
 	}
-	names, err := s.nodeNames(r.Context(), caller)
-	if err != nil {
-		return err
-	}
-	notices, err := s.notices(r.Context(), caller, names)
-	if err != nil {
-		return err
-	}
-	s.render(w, r, http.StatusOK, view.GlanceParts(view.Glance{Shell: s.shell(r.Context(), ""), Running: list.Running, Notices: notices, Now: s.o.Now()}))
+	shell := s.shell(r.Context(), "")
+	shell.Notices, shell.Now = s.notices(r.Context(), caller), s.o.Now()
+	s.render(w, r, http.StatusOK, view.GlanceParts(view.Glance{Shell: shell, Running: list.Running}))
 	return nil
 }
 

@@ -1,5 +1,7 @@
 package view
 
+import "time"
+
 // Shell is what every page needs around its content.
 type Shell struct {
 	Title    string
@@ -9,6 +11,9 @@ type Shell struct {
 	Current  string // which entry of the sidebar is the open one: "containers", or the Name of a NavLink
 	// Settings are the entries of the sidebar's group of that name, in order; none for visitors.
 	Settings []NavLink
+	// Notices are what went wrong with the caller's own changes, as of Now, until they are seen.
+	Notices []Notice
+	Now     time.Time
 	// Insecure is set when, as far as Berth can see, passwords travel in the clear.
 	Insecure bool
 }

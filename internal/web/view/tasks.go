@@ -78,8 +78,6 @@ type Notice struct {
 type Glance struct {
 	Shell
 	Running int
-	Notices []Notice
-	Now     time.Time
 }
 
 // Tasks is the page /tasks.
@@ -90,7 +88,6 @@ type Tasks struct {
 	Rows                []Task
 	Running             int
 	Troubles            []Trouble
-	Notices             []Notice
 	Errors              map[string]string
 	Now                 time.Time
 }
