@@ -31,6 +31,7 @@ type Task struct {
 	UPID    pve.UPID  `json:"upid"`
 	Type    string    `json:"type" doc:"Proxmox VE's word for what it does" example:"vzstart"`
 	VMID    int       `json:"vmid,omitempty" doc:"of the guest that it works on"`
+	Name    string    `json:"name,omitempty" doc:"of that guest, as far as it is known"`
 	User    string    `json:"user" doc:"who began it" example:"alice@pve"`
 	Status  Status    `json:"status" doc:"running, ok, warnings or failed" example:"running"`
 	Exit    string    `json:"exit,omitempty" doc:"what Proxmox VE says of its end"`
@@ -67,7 +68,7 @@ type Tasks struct {
 type ListQuery struct {
 	Node   string `json:"node,omitempty" doc:"id of a node"`
 	Status Status `json:"status,omitempty" doc:"running, ok, warnings or failed" enum:"running,ok,warnings,failed"`
-	Q      string `json:"q,omitempty" doc:"words that must all occur in type, VMID, user, member or node"`
+	Q      string `json:"q,omitempty" doc:"words that must all occur in type, VMID, name, user, member or node"`
 }
 
 const maxQuery = 200
@@ -104,13 +105,29 @@ func (s *Service) List(ctx context.Context, caller session.Caller, q ListQuery) 
 	if err != nil && !errors.As(err, &unread) && fault.KindOf(err) != fault.Unreachable {
 		return Tasks{}, err
 	}
+	// What keeps a node's containers from being read keeps its tasks too.
+	guests, err := s.o.Containers.List(ctx, caller, container.Query{Kind: "all", All: true})
+	if err != nil && fault.KindOf(err) == fault.Unauthenticated {
+		return Tasks{}, err
+	}
+	called := make(map[Ref]string, len(guests.Items))
+	for _, c := range guests.Items {
+		called[Ref{NodeID: c.NodeID, VMID: c.VMID}] = c.Name
+	}
 	list := Tasks{Items: []Task{}, Nodes: []Trouble{}}
+	for _, n := range guests.Nodes {
+		if n.Problem != "" {
+			list.Nodes = append(list.Nodes, Trouble{NodeID: n.NodeID, Name: n.Name, Problem: n.Problem})
+		}
+	}
 	words := strings.Fields(strings.ToLower(q.Q))
 	for _, t := range all {
 		if t.Running {
 			list.Running++
 		}
-		if row := listed(t.NodeID, names[t.NodeID], t.Task); q.matches(row, words) {
+		row := listed(t.NodeID, names[t.NodeID], t.Task)
+		row.Name = called[Ref{NodeID: t.NodeID, VMID: row.VMID}]
+		if q.matches(row, words) {
 			list.Items = append(list.Items, row)
 		}
 	}
@@ -118,16 +135,6 @@ func (s *Service) List(ctx context.Context, caller session.Caller, q ListQuery) 
 		return cmp.Or(first(a.Status == TaskRunning, b.Status == TaskRunning), b.Started.Compare(a.Started), cmp.Compare(a.UPID.String(), b.UPID.String()))
 	})
 	list.Items = list.Items[:min(len(list.Items), maxListed)]
-	// What keeps a node's containers from being read keeps its tasks too.
-	seen, err := s.o.Containers.List(ctx, caller, container.Query{Limit: "1"})
-	if fault.KindOf(err) == fault.Unauthenticated && err != nil {
-		return Tasks{}, err
-	}
-	for _, n := range seen.Nodes {
-		if n.Problem != "" {
-			list.Nodes = append(list.Nodes, Trouble{NodeID: n.NodeID, Name: n.Name, Problem: n.Problem})
-		}
-	}
 	return list, nil
 }
 
@@ -169,7 +176,7 @@ func (q ListQuery) matches(t Task, words []string) bool {
 	if q.Node != "" && t.NodeID != q.Node || q.Status != "" && t.Status != q.Status {
 		return false
 	}
-	text := strings.ToLower(strings.Join([]string{t.Type, t.UPID.ID, t.User, t.Node, t.Host}, "\n"))
+	text := strings.ToLower(strings.Join([]string{t.Type, t.UPID.ID, t.Name, t.User, t.Node, t.Host}, "\n"))
 	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
 }
 

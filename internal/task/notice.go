@@ -87,7 +87,7 @@ func (op Operation) Offer() Action {
 
 // NoticeChoice names a notice.
 type NoticeChoice struct {
-	ID string `json:"-" path:"id" doc:"of the operation, or all"`
+	ID string `json:"-" path:"id" doc:"of the operation or of the run, or all"`
 }
 
 // Seen tells how many notices were marked.
@@ -101,7 +101,9 @@ func (s *Service) MarkSeen(ctx context.Context, caller session.Caller, in Notice
 	if id == "all" {
 		id = ""
 	} else if _, err := s.Operation(ctx, caller, OperationChoice(in)); err != nil {
-		return Seen{}, err
+		if _, err := s.BulkStatus(ctx, caller, RunChoice(in)); err != nil {
+			return Seen{}, fault.NoSuch("notice")
+		}
 	}
 	n, err := s.o.Store.MarkSeen(ctx, caller.Identity, id)
 	s.noticesChanged(caller.Identity)

@@ -100,7 +100,8 @@ type Store interface {
 	Unfinished(ctx context.Context, of session.Identity) (int, error)
 	// Unseen lists an identity's operations that failed or are unknown and that it has not seen, newest first.
 	Unseen(ctx context.Context, of session.Identity, most int) ([]Operation, error)
-	// MarkSeen notes that an identity has seen the end of an operation, or with "" of all. It tells how many were marked.
+	// MarkSeen notes that an identity has seen the end of an operation, of all operations of a run, or with "" of all there
+	// are. It tells how many were marked.
 	MarkSeen(ctx context.Context, of session.Identity, id string) (int64, error)
 
 	// CreateRun stores a bulk run with its operations, all waiting or ended.

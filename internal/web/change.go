@@ -147,6 +147,8 @@ func (s *Site) showOperation(w http.ResponseWriter, r *http.Request, caller sess
 		Shell:     s.callerShell(r.Context(), caller, "A change", "containers"),
 		Operation: operationRow(op, names), Offer: string(op.Offer()), Now: s.o.Now(),
 	}
+	// What the page is about need not be said above it too.
+	page.But = op.ID
 	if !op.UPID.IsZero() {
 		log, err := s.o.Tasks.Log(r.Context(), caller, task.LogQuery{NodeID: op.NodeID, UPID: op.UPID.String(), Start: -1})
 		if err != nil {
@@ -252,6 +254,7 @@ func (s *Site) run(w http.ResponseWriter, r *http.Request, caller session.Caller
 		Shell: s.callerShell(r.Context(), caller, "Changes", "containers"), ID: run.ID, Action: string(run.Action), Created: run.Created,
 		Ended: run.Ended, Counts: map[string]int{}, Now: s.o.Now(),
 	}
+	page.But = run.ID
 	for state, n := range run.Counts {
 		page.Counts[string(state)] = n
 	}

@@ -61,7 +61,7 @@ func (s *Site) tasks(w http.ResponseWriter, r *http.Request, caller session.Call
 
 func taskRow(t task.Task) view.Task {
 	return view.Task{
-		NodeID: t.NodeID, Host: t.Host, Node: t.Node, UPID: t.UPID.String(), Type: t.Type, VMID: t.VMID, User: t.User, Status: string(t.Status),
+		NodeID: t.NodeID, Host: t.Host, Node: t.Node, UPID: t.UPID.String(), Type: t.Type, VMID: t.VMID, Name: t.Name, User: t.User, Status: string(t.Status),
 		Exit: t.Exit, Started: t.Started, Ended: t.Ended,
 	}
 }
@@ -136,8 +136,14 @@ func (s *Site) notices(ctx context.Context, caller session.Caller) []view.Notice
 		return nil
 	}
 	var notices []view.Notice
+	runs := map[string]int{} // where the notice of a run is
 	for _, n := range list.Items {
-		notices = append(notices, view.Notice{Operation: operationRow(n.Operation, nil), Offer: string(n.Offer)})
+		if at, ok := runs[n.BulkID]; ok && n.BulkID != "" {
+			notices[at].More++
+			continue
+		}
+		runs[n.BulkID] = len(notices)
+		notices = append(notices, view.Notice{Operation: operationRow(n.Operation, nil), Offer: string(n.Offer), RunID: n.BulkID})
 	}
 	return notices
 }
@@ -149,7 +155,7 @@ func (s *Site) glance(w http.ResponseWriter, r *http.Request, caller session.Cal
 		return err
 	}
 	shell := s.shell(r.Context(), "")
-	shell.Notices, shell.Now = s.notices(r.Context(), caller), s.o.Now()
+	shell.Notices, shell.Now, shell.But = s.notices(r.Context(), caller), s.o.Now(), r.URL.Query().Get("but")
 	s.render(w, r, http.StatusOK, view.GlanceParts(view.Glance{Shell: shell, Running: list.Running}))
 	return nil
 }

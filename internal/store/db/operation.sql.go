@@ -469,7 +469,7 @@ func (q *Queries) LostOperations(ctx context.Context, db DBTX, arg LostOperation
 const markSeen = `-- name: MarkSeen :execrows
 UPDATE operation SET seen = TRUE
 WHERE datacenter_id = ?1 AND user_id = ?2 AND NOT seen AND ended_at IS NOT NULL
-    AND (id = ?3 OR ?3 = '')
+    AND (id = ?3 OR bulk_id = ?3 OR ?3 = '')
 `
 
 type MarkSeenParams struct {

@@ -84,7 +84,7 @@ LIMIT sqlc.arg(most);
 -- name: MarkSeen :execrows
 UPDATE operation SET seen = TRUE
 WHERE datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id) AND NOT seen AND ended_at IS NOT NULL
-    AND (id = sqlc.arg(id) OR sqlc.arg(id) = '');
+    AND (id = sqlc.arg(id) OR bulk_id = sqlc.arg(id) OR sqlc.arg(id) = '');
 
 -- name: LostOperations :many
 SELECT * FROM operation

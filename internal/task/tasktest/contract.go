@@ -316,6 +316,12 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		if n, err := s.UnfinishedRuns(ctx, alice); n != 0 || err != nil {
 			t.Errorf("%d runs, %v", n, err)
 		}
+		if got := ids(s.Unseen(ctx, alice, 10)); !slices.Equal(got, []string{"op5"}) {
+			t.Errorf("unseen: %v", got)
+		}
+		if _, err := s.MarkSeen(ctx, alice, "r"); err != nil || ids(s.Unseen(ctx, alice, 10)) != nil {
+			t.Errorf("the run was not seen: %v", err)
+		}
 		must(t, s.Forget(ctx, begin.Add(time.Hour), begin, 100))
 		if _, _, err := s.Run(ctx, alice, "r"); !errors.Is(err, task.ErrNone) {
 			t.Errorf("not forgotten: %v", err)

@@ -65,6 +65,14 @@ func (c Change) waits() bool        { return c.Action == "shutdown" || c.Action 
 func (c Change) experimental() bool { return c.Action == "suspend" || c.Action == "resume" }
 func (c Change) actionPath() string { return c.Link(c.Subject.path() + "/" + c.Action) }
 
+// mark ends the question; changing tags is none.
+func (c Change) mark() string {
+	if c.Action == "tag" {
+		return ""
+	}
+	return "?"
+}
+
 // toType is what confirms a deletion.
 func (c Change) toType() string {
 	if c.Subject.Name == "" {

@@ -14,6 +14,8 @@ type Shell struct {
 	// Notices are what went wrong with the caller's own changes, as of Now, until they are seen.
 	Notices []Notice
 	Now     time.Time
+	// But is the id of the operation or run that the page itself is about: it needs no notice above.
+	But string
 	// Insecure is set when, as far as Berth can see, passwords travel in the clear.
 	Insecure bool
 }

@@ -2,6 +2,7 @@ package view
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -11,6 +12,7 @@ type Task struct {
 	NodeID, Host, Node string // Host is the node's name, Node the cluster member
 	UPID, Type         string
 	VMID               int
+	Name               string // of the guest, as far as it is known
 	User               string
 	Status             string // running, ok, warnings, failed
 	Exit               string
@@ -72,6 +74,38 @@ func statusLabel(status string) string {
 type Notice struct {
 	Operation
 	Offer string // an action that may help, or nothing
+	// RunID names the run that this and More others are of; empty for an operation by itself.
+	RunID string
+	More  int
+}
+
+// glancePath is where a page learns again what tasks do.
+func (s Shell) glancePath() string {
+	if s.But != "" {
+		return s.Link("/tasks/glance?but=" + url.QueryEscape(s.But))
+	}
+	return s.Link("/tasks/glance")
+}
+
+// notices are those that a page shows.
+func (s Shell) notices() []Notice {
+	return slices.DeleteFunc(slices.Clone(s.Notices), func(n Notice) bool { return s.But != "" && (n.ID == s.But || n.RunID == s.But) })
+}
+
+// headline says in a few words what went wrong.
+func (n Notice) headline() string {
+	if n.More == 0 {
+		return n.sentence()
+	}
+	return actionText(n.Action).Verb + " failed for " + n.Subject.title() + " and " + strconv.Itoa(n.More) + " more"
+}
+
+// seenPath takes the notice away.
+func (n Notice) seenPath() string {
+	if n.RunID != "" {
+		return "/notices/" + n.RunID + "/seen"
+	}
+	return "/notices/" + n.ID + "/seen"
 }
 
 // Glance is what every page shows of tasks: how many run, and what failed.
