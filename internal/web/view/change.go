@@ -65,6 +65,14 @@ func (c Change) waits() bool        { return c.Action == "shutdown" || c.Action 
 func (c Change) experimental() bool { return c.Action == "suspend" || c.Action == "resume" }
 func (c Change) actionPath() string { return c.Link(c.Subject.path() + "/" + c.Action) }
 
+// question is what stands before the container's name.
+func (c Change) question() string {
+	if c.Action == "tag" {
+		return "Tags of"
+	}
+	return actionText(c.Action).Verb
+}
+
 // mark ends the question; changing tags is none.
 func (c Change) mark() string {
 	if c.Action == "tag" {
