@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"berth/internal/audit"
+	"berth/internal/pve"
 	"berth/internal/pve/sim"
 	"berth/internal/task"
 )
@@ -391,6 +392,85 @@ func TestHostCutOffInTheMiddle(t *testing.T) {
 	y.host.ClearFaults()
 	if op = y.ended(t, op.ID); op.State != task.Done {
 		t.Errorf("%+v", op)
+	}
+	y.accepted(t, 102, "start", 1)
+}
+
+// secondDoor makes another host of the same installation a login host of the same datacenter.
+func (y *yard) secondDoor(t *testing.T) *sim.Host {
+	t.Helper()
+	other, err := y.dc.Listen("", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	at, err := addressOf(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := pve.ParseFingerprint(other.Fingerprint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := y.client.Host(at, pve.Trust{Certificate: &shown}).Handshake(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := y.sessions.Find(t.Context(), y.token())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := y.hosts.Add(t.Context(), at, &peer.Key, shown, found.Identity.Datacenter); err != nil {
+		t.Fatal(err)
+	}
+	return other
+}
+
+// TestLostAnswerIsNotSentThroughAnotherDoor: what was sent through one host of a datacenter is not sent again through the next.
+func TestLostAnswerIsNotSentThroughAnotherDoor(t *testing.T) {
+	y := newYard(t, sim.Options{}, "alice@pve")
+	other := y.secondDoor(t)
+	y.host.SetFault("POST", "/nodes/pve1/lxc/102/status", sim.Fault{CutAnswer: true, Times: 1})
+	r, op := y.order(t, y.node, 102, "start", nil)
+	if r.StatusCode != http.StatusOK || op.State != task.Running {
+		t.Fatalf("%d %s", r.StatusCode, r.body)
+	}
+	if op = y.ended(t, op.ID); op.State != task.Done {
+		t.Errorf("%+v", op)
+	}
+	y.accepted(t, 102, "start", 1)
+	for _, h := range []*sim.Host{y.host, other} {
+		for _, asked := range h.Requests() {
+			if asked.Method == http.MethodPost && strings.HasSuffix(asked.Path, "/status/start") && h == other {
+				t.Error("it was sent through the other door too")
+			}
+		}
+	}
+	// A door that is known to be down is no hindrance: the change goes through the next one.
+	y.host.SetFault("", "", sim.Fault{Refuse: true})
+	if r, _ := y.order(t, y.node, 102, "stop", nil); r.StatusCode != http.StatusOK {
+		t.Errorf("through the other door: %d %s", r.StatusCode, r.body)
+	}
+	y.accepted(t, 102, "stop", 1)
+}
+
+// TestTwoDoorsOfOneCluster: the lock holds for identities that come through different hosts of one installation.
+func TestTwoDoorsOfOneCluster(t *testing.T) {
+	y := newYard(t, sim.Options{}, "alice@pve")
+	other := y.secondDoor(t)
+	root := y.bench.browser(t)
+	root.signIn(other, "root@pam")
+	nodes := root.get("/api/containers").json(t)["nodes"].([]any)
+	y.dc.HoldTasks(true)
+	var wait sync.WaitGroup
+	var replies [2]reply
+	wait.Go(func() { replies[0], _ = y.order(t, y.node, 102, "start", nil) })
+	wait.Go(func() {
+		replies[1], _ = root.order(t, nodes[0].(map[string]any)["nodeId"].(string), 102, "start", nil)
+	})
+	wait.Wait()
+	if taken := replies[0].StatusCode == http.StatusOK; taken == (replies[1].StatusCode == http.StatusOK) {
+		t.Errorf("%d %s and %d %s", replies[0].StatusCode, replies[0].body, replies[1].StatusCode, replies[1].body)
 	}
 	y.accepted(t, 102, "start", 1)
 }

@@ -1,0 +1,192 @@
+package app
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/internal/audit"
+	"berth/internal/pve/sim"
+	"berth/internal/task"
+)
+
+// crash ends a program as if it was killed: what it holds in memory is gone, and what it stored stays.
+func (y *yard) crash(t *testing.T) {
+	t.Helper()
+	y.stop()
+}
+
+// again starts another program over the same folder, and signs in anew.
+func (y *yard) again(t *testing.T, user string) {
+	t.Helper()
+	next := &bench{clock: y.clock, folder: y.folder}
+	next.begin(t)
+	y.bench, y.browser = next, next.browser(t)
+	y.signIn(y.host, user)
+}
+
+// TestLockOutlivesACrashByItsLease: a program that is gone blocks a container for no longer than the lease, and its operation
+// is followed again by the next one.
+func TestLockOutlivesACrashByItsLease(t *testing.T) {
+	y := newYard(t, sim.Options{}, "alice@pve")
+	_, op := y.order(t, y.node, 102, "start", nil)
+	began := y.now()
+	y.crash(t)
+	y.advance(10 * time.Second) // by then the task has ended at the host
+	y.again(t, "alice@pve")
+	if r, _ := y.order(t, y.node, 102, "stop", nil); code(t, r) != "container_busy" {
+		t.Errorf("within the lease: %d %s", r.StatusCode, r.body)
+	}
+	y.eventually(t, "the lock is over", func() bool {
+		r, _ := y.order(t, y.node, 102, "stop", nil)
+		return r.StatusCode == http.StatusOK
+	})
+	if held := y.now().Sub(began); held > 40*time.Second {
+		t.Errorf("the lock was held for %s", held)
+	}
+	if op = y.ended(t, op.ID); op.State != task.Done {
+		t.Errorf("%+v", op)
+	}
+	if trail := y.trailOf(t, audit.ContainerStart); !strings.Contains(trail, op.UPID.String()) {
+		t.Errorf("the trail: %s", trail)
+	}
+	y.accepted(t, 102, "start", 1)
+}
+
+// TestFollowingEndsWithTheSession: an operation whose session has ended is followed again when its owner is seen again.
+func TestFollowingEndsWithTheSession(t *testing.T) {
+	y := newYard(t, sim.Options{}, "alice@pve")
+	y.dc.HoldTasks(true)
+	_, op := y.order(t, y.node, 102, "start", nil)
+	if r := y.json("/api/auth/logout", map[string]any{}); r.StatusCode != http.StatusOK {
+		t.Fatalf("sign-out: %d %s", r.StatusCode, r.body)
+	}
+	asked := func() int {
+		n := 0
+		for _, r := range y.host.Requests() {
+			if strings.HasSuffix(r.Path, "/status") {
+				n++
+			}
+		}
+		return n
+	}
+	y.eventually(t, "nobody asks any more", func() bool {
+		before := asked()
+		time.Sleep(50 * time.Millisecond)
+		return asked() == before
+	})
+	y.dc.HoldTasks(false)
+	y.browser = y.bench.browser(t)
+	y.signIn(y.host, "alice@pve")
+	if op = y.ended(t, op.ID); op.State != task.Done {
+		t.Errorf("%+v", op)
+	}
+}
+
+// TestFailedTaskSaysWhy: the last error line of its log, and a notice until it is seen.
+func TestFailedTaskSaysWhy(t *testing.T) {
+	y := newYard(t, sim.Options{}, "alice@pve")
+	if err := y.dc.FailNextStart(102, "startup for container '102' failed"); err != nil {
+		t.Fatal(err)
+	}
+	_, op := y.order(t, y.node, 102, "start", nil)
+	if op = y.ended(t, op.ID); op.State != task.Failed || op.Error != "startup for container '102' failed" {
+		t.Errorf("%+v", op)
+	}
+	if r := y.get("/api/notices"); !strings.Contains(r.body, op.ID) || !strings.Contains(r.body, "startup for container") {
+		t.Errorf("notices: %s", r.body)
+	}
+	if trail := y.trailOf(t, audit.ContainerStart); !strings.Contains(trail, `"failed"`) {
+		t.Errorf("the trail: %s", trail)
+	}
+	if r := y.json("/api/notices/"+op.ID+"/seen", map[string]any{}); r.StatusCode != http.StatusOK || r.json(t)["seen"] != 1.0 {
+		t.Errorf("seen: %d %s", r.StatusCode, r.body)
+	}
+	if r := y.get("/api/notices"); strings.Contains(r.body, op.ID) {
+		t.Errorf("notices after it was seen: %s", r.body)
+	}
+}
+
+// TestShutdownThatTakesTooLong: it fails with the host's word, and a stop is offered.
+func TestShutdownThatTakesTooLong(t *testing.T) {
+	y := newYard(t, sim.Options{}, "root@pam")
+	if err := y.dc.AddContainer(sim.Container{VMID: 300, Name: "slow", Status: sim.Running, ShutdownTime: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	y.advance(11 * time.Second)
+	_, op := y.order(t, y.node, 300, "shutdown", map[string]any{"timeout": 1})
+	if op = y.ended(t, op.ID); op.State != task.Failed || op.Error != "container did not stop" {
+		t.Errorf("%+v", op)
+	}
+	if r := y.get("/api/notices"); !strings.Contains(r.body, `"offer":"stop"`) {
+		t.Errorf("notices: %s", r.body)
+	}
+	y.status(t, 300, sim.Running)
+}
+
+// TestRightsOfAChange: what the account may not do is refused by privilege and path, before anything is asked of the host.
+func TestRightsOfAChange(t *testing.T) {
+	y := newYard(t, sim.Options{}, "alice@pve") // PVEVMUser has VM.PowerMgmt, and neither of the others
+	for action, privilege := range map[string]string{"delete": "VM.Allocate", "tag": "VM.Config.Options"} {
+		in := map[string]any{"confirm": "jellyfin"}
+		if action == "tag" {
+			in = map[string]any{"tags": []string{"a"}}
+		}
+		r, _ := y.order(t, y.node, 102, action, in)
+		if r.StatusCode != http.StatusForbidden || code(t, r) != "privilege_missing" || !strings.Contains(r.body, privilege+" on /vms/102") {
+			t.Errorf("%s: %d %s", action, r.StatusCode, r.body)
+		}
+		y.accepted(t, 102, action, 0)
+	}
+	// Rights that were taken away since they were read are the host's to refuse.
+	if err := y.dc.Revoke(sim.ACL{Path: "/vms/102", User: "alice@pve", Role: "PVEVMUser"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := y.dc.Grant(sim.ACL{Path: "/vms/102", User: "alice@pve", Role: "PVEAuditor"}); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := y.order(t, y.node, 102, "start", nil)
+	if r.StatusCode != http.StatusForbidden || code(t, r) != "forbidden_by_proxmox" || !strings.Contains(r.body, "VM.PowerMgmt") {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	}
+	y.accepted(t, 102, "start", 0)
+}
+
+func TestTasksOfAllNodes(t *testing.T) {
+	y := newYard(t, sim.Options{}, "root@pam")
+	y.dc.HoldTasks(true)
+	upid, err := y.dc.ChangeContainer("alice@pve", 102, "start")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := y.get("/api/tasks?status=running&q=jellyfin").json(t)
+	items, _ := list["items"].([]any)
+	if len(items) != 1 || list["running"] != 1.0 || items[0].(map[string]any)["upid"] != upid || items[0].(map[string]any)["user"] != "alice@pve" {
+		t.Fatalf("%v", list)
+	}
+	path := "/api/tasks/" + y.node + "/" + upid
+	if r := y.json(path+"/stop", map[string]any{}); r.StatusCode != http.StatusOK {
+		t.Fatalf("stop: %d %s", r.StatusCode, r.body)
+	}
+	if r := y.get(path).json(t); r["status"] != "failed" || r["exit"] != "received interrupt" {
+		t.Errorf("after it was stopped: %v", r)
+	}
+	if r := y.get(path + "/log"); !strings.Contains(r.body, "TASK ERROR: received interrupt") {
+		t.Errorf("log: %s", r.body)
+	}
+	if r := y.get(path + "/log?start=-1"); !strings.Contains(r.body, "TASK ERROR") {
+		t.Errorf("the log's end: %s", r.body)
+	}
+	if r := y.json(path+"/stop", map[string]any{}); r.StatusCode != http.StatusConflict || code(t, r) != "task_ended" {
+		t.Errorf("stopped again: %d %s", r.StatusCode, r.body)
+	}
+	if trail := y.trailOf(t, audit.TaskStop); !strings.Contains(trail, upid) {
+		t.Errorf("the trail: %s", trail)
+	}
+	for _, no := range []string{"nonsense", strings.Replace(upid, "vzstart", "vzstop", 1)} {
+		if r := y.get("/api/tasks/" + y.node + "/" + no); r.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %d %s", no, r.StatusCode, r.body)
+		}
+	}
+}
