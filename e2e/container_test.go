@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"berth/internal/pve/sim"
 )
@@ -71,4 +73,67 @@ func TestLookContainer(t *testing.T) {
 			p.look(t, s.name, true, load)
 		})
 	}
+}
+
+// TestContainerLives: what happens on the host shows on the page, and takes nothing away from who is at work on it.
+func TestContainerLives(t *testing.T) {
+	t.Parallel()
+	p, dc, _, load := oneContainer(t, "root", "pam", 112)
+	load(p)
+	p.click("#notes details.edit > summary")
+	p.fill("tags", "games night")
+	p.click("#container-menu > summary")
+	if _, err := dc.ChangeContainer("alice@pve", 112, "start"); err == nil {
+		t.Fatal("alice starts a container that is not hers")
+	}
+	upid, err := dc.ChangeContainer("root@pam", 112, "start")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.until("it to run", `document.querySelector("#live .status").textContent === "running" && document.querySelector("#live .tiles").innerText.includes("Uptime")`)
+	p.until("its task", `[...document.querySelectorAll("#container-tasks tbody a")].some((a) => decodeURIComponent(a.pathname).endsWith(`+quote(upid)+`))`)
+	if got := p.value("tags"); got != "games night" {
+		t.Errorf("the form holds %q", got)
+	}
+	if !eval[bool](p, `document.querySelector("#container-menu").open && document.querySelector("#notes details.edit").open`) {
+		t.Error("what was open is closed")
+	}
+	p.press(kb.Escape)
+	p.until("the menu closed", `!document.querySelector("#container-menu").open`)
+
+	p.click("#notes button[type=submit]")
+	p.until("the new tags", `location.hash === "#notes" && document.querySelector("#notes [role=status]") && [...document.querySelectorAll("#live .tag")].map((t) => t.textContent).join() === "games,night"`)
+	if c, _ := dc.Container(112); c.Tags != "games;night" {
+		t.Errorf("the host has the tags %q", c.Tags)
+	}
+}
+
+// TestGraphsByKeyboard: the values of a graph are there for who has no pointer, and the address has the time frame.
+func TestGraphsByKeyboard(t *testing.T) {
+	t.Parallel()
+	p, _, _, load := oneContainer(t, "root", "pam", 101)
+	load(p)
+	rest := p.text(".graph-value")
+	if !strings.HasPrefix(rest, "average ") {
+		t.Errorf("at rest a graph says %q", rest)
+	}
+	p.focus(".graph-plot")
+	p.press(kb.ArrowLeft)
+	p.until("the last value", `!document.querySelector(".graph-time").hidden && document.querySelector(".graph-cursor").getAttribute("x1") === "100%"`)
+	if got := p.text(".graph-value"); !strings.HasSuffix(got, " %") || strings.Contains(got, "average") {
+		t.Errorf("the value is %q", got)
+	}
+	last := p.text(".graph-time")
+	p.press(kb.ArrowLeft)
+	p.until("the one before", `document.querySelector(".graph-time").textContent !== `+quote(last))
+	p.press(kb.Escape)
+	p.until("the summary again", `document.querySelector(".graph-value").textContent === `+quote(rest)+` && document.querySelector(".graph-time").hidden`)
+
+	p.click(`.tabs a[href*="timeframe=year"]`)
+	p.until("a year", `document.querySelector("#graphs").dataset.frame === "year" && location.search === "?timeframe=year"`)
+	if got := p.text("#graphs-title"); got != "Use over the last year" {
+		t.Errorf("the heading is %q", got)
+	}
+	p.reload()
+	p.until("still a year", `document.querySelector("#graphs").dataset.frame === "year"`)
 }

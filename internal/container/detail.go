@@ -31,12 +31,13 @@ type RightsNodes interface {
 	Rights(ctx context.Context, caller session.Caller, id string) (pve.Permissions, error)
 }
 
-// Details reads and edits single containers: what Proxmox VE's lists have no room for. It remembers nothing. It is safe for
+// Details reads and edits single containers: what Proxmox VE's lists have no room for. It is safe for
 // concurrent use.
 type Details struct {
 	containers *Service
 	nodes      RightsNodes
 	audit      Audit
+	recently   liveReadings
 }
 
 // NewDetails returns the details of a service's containers.
@@ -122,14 +123,9 @@ func (d *Details) Get(ctx context.Context, caller session.Caller, in Choice) (De
 	ctx, cancel := context.WithTimeout(ctx, partTimeout)
 	defer cancel()
 	err = d.side(map[string]func() error{
-		PartLive: func() error {
-			return d.call(ctx, caller, c, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
-				now, err := host.ContainerStatus(ctx, with, c.Node, c.VMID)
-				if err == nil {
-					detail.Live = readLive(now)
-				}
-				return err
-			})
+		PartLive: func() (err error) {
+			detail.Live, err = d.live(ctx, caller, c)
+			return err
 		},
 		PartConfig: func() error {
 			return d.call(ctx, caller, c, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {

@@ -29,12 +29,26 @@ type yard struct {
 	details *container.Details
 
 	mu      sync.Mutex
+	at      time.Time
 	entries []audit.Entry
+}
+
+func (y *yard) now() time.Time {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.at
+}
+
+func (y *yard) pass(d time.Duration) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.at = y.at.Add(d)
 }
 
 func newYard(t *testing.T, members ...string) *yard {
 	t.Helper()
-	dc, err := sim.New(sim.Options{Name: "lab", Members: members, RefusalDelay: -1})
+	y := &yard{T: t, at: time.Now(), tickets: map[string]pve.Ticket{}}
+	dc, err := sim.New(sim.Options{Name: "lab", Members: members, RefusalDelay: -1, Now: y.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,11 +62,9 @@ func newYard(t *testing.T, members ...string) *yard {
 		t.Fatal(err)
 	}
 	client := pve.NewClient(pve.Options{})
-	y := &yard{
-		T: t, dc: dc, sim: listening, tickets: map[string]pve.Ticket{},
-		host: client.Host(pve.Address{Host: at.Addr().String(), Port: int(at.Port())}, pve.Trust{Certificate: &shown}),
-	}
-	containers := container.NewService(y, time.Now)
+	y.dc, y.sim = dc, listening
+	y.host = client.Host(pve.Address{Host: at.Addr().String(), Port: int(at.Port())}, pve.Trust{Certificate: &shown})
+	containers := container.NewService(y, y.now)
 	y.details = container.NewDetails(containers, y, y)
 	t.Cleanup(func() {
 		containers.Close()
@@ -188,6 +200,45 @@ func TestDetailInParts(t *testing.T) {
 	}
 	if d, err = y.details.Get(t.Context(), root, choice("100")); err != nil || d.Name != "gateway" || len(d.Problems) != 3 {
 		t.Errorf("a host that is down: %+v, %v", d, err)
+	}
+}
+
+// TestNowIsShared: however many pages show a container, its host is asked once in a while for each audience.
+func TestNowIsShared(t *testing.T) {
+	y := newYard(t, "pve1")
+	root, alice := y.caller("root@pam"), y.caller("alice@pve")
+	asked := func() (n int) {
+		for _, r := range y.sim.Requests() {
+			if strings.HasSuffix(r.Path, "/lxc/101/status/current") {
+				n++
+			}
+		}
+		return n
+	}
+	var together sync.WaitGroup
+	for range 20 {
+		together.Go(func() {
+			if d, err := y.details.Now(t.Context(), root, choice("101")); err != nil || d.Live == nil || d.Live.Status != "running" || d.Config != nil {
+				t.Errorf("%+v, %v", d, err)
+			}
+		})
+	}
+	together.Wait()
+	if n := asked(); n != 1 {
+		t.Errorf("the host was asked %d times", n)
+	}
+	if _, err := y.details.Now(t.Context(), alice, choice("101")); err != nil || asked() != 2 {
+		t.Errorf("somebody else was shown root's reading: %v", err)
+	}
+	y.pass(time.Second)
+	y.sim.SetFault("GET", "/nodes/pve1/lxc/101/status", sim.Fault{Status: 500, Reason: "no"})
+	for range 3 {
+		if d, err := y.details.Now(t.Context(), root, choice("101")); err != nil || d.Live != nil || d.Problems["live"] != "Proxmox VE answered: no" {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+	if n := asked(); n != 3 {
+		t.Errorf("the host was asked %d times", n)
 	}
 }
 

@@ -144,10 +144,11 @@ func jsonType(t reflect.Type) string {
 	return "number"
 }
 
-// PathFields are the fields of an input that come from the path, by the name of their wildcard.
+// PathFields are the fields of an input that come from the path, those of the structs that it embeds among them, by the name
+// of their wildcard.
 func PathFields(t reflect.Type) map[string]reflect.StructField {
 	fields := map[string]reflect.StructField{}
-	for f := range t.Fields() {
+	for _, f := range reflect.VisibleFields(t) {
 		if name := f.Tag.Get("path"); name != "" {
 			fields[name] = f
 		}

@@ -9,8 +9,11 @@ import (
 
 // TestInputsFromPaths: what stands in the path is a part of the input, whatever the rest of it comes from.
 func TestInputsFromPaths(t *testing.T) {
+	type Choice struct {
+		ID string `json:"-" path:"id"`
+	}
 	type input struct {
-		ID   string `json:"-" path:"id"`
+		Choice
 		Name string `json:"name"`
 	}
 	for _, c := range []struct{ method, target, kind, body string }{
@@ -31,7 +34,7 @@ func TestInputsFromPaths(t *testing.T) {
 		r := httptest.NewRequest(c.method, c.target, strings.NewReader(c.body))
 		r.Header.Set("Content-Type", c.kind)
 		mux.ServeHTTP(httptest.NewRecorder(), r)
-		if err != nil || got != (input{"7", "x"}) {
+		if err != nil || got != (input{Choice{"7"}, "x"}) {
 			t.Errorf("%s: %+v, %v", c.method, got, err)
 		}
 	}

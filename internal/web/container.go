@@ -49,11 +49,11 @@ func chosen(r *http.Request) container.Choice {
 	return container.Choice{NodeID: r.PathValue("nodeId"), VMID: r.PathValue("vmid")}
 }
 
-// containerPage reads everything that the page shows side by side. With part=live or part=graphs in the query, which is
-// what scripts ask for again, it leaves out the rest.
+// containerPage reads everything that the page shows side by side. With part=live, graphs or tasks in the query, which
+// is what scripts ask for again, it leaves out the rest.
 func (s *Site) containerPage(r *http.Request, caller session.Caller) (view.ContainerPage, error) {
 	ctx, in, part := r.Context(), chosen(r), r.URL.Query().Get("part")
-	if part != "live" && part != "graphs" {
+	if !slices.Contains([]string{"live", "graphs", "tasks"}, part) {
 		part = ""
 	}
 	frame := r.URL.Query().Get("timeframe")
@@ -64,15 +64,19 @@ func (s *Site) containerPage(r *http.Request, caller session.Caller) (view.Conta
 	var graph container.Graph
 	var tasks []pve.Task
 	var graphErr, tasksErr error
-	if part != "live" {
+	if part == "" || part == "graphs" {
 		wait.Go(func() {
 			graph, graphErr = s.o.Details.Graph(ctx, caller, container.GraphQuery{Choice: in, Timeframe: frame})
 		})
 	}
-	if part == "" {
+	if part == "" || part == "tasks" {
 		wait.Go(func() { tasks, tasksErr = s.o.Details.Tasks(ctx, caller, in) })
 	}
-	detail, err := s.o.Details.Get(ctx, caller, in)
+	read := s.o.Details.Get
+	if part != "" {
+		read = s.o.Details.Now
+	}
+	detail, err := read(ctx, caller, in)
 	wait.Wait()
 	if err != nil {
 		return view.ContainerPage{}, err

@@ -22,7 +22,7 @@ type ContainerPage struct {
 	MoreTags int
 	Now      time.Time
 	Done     string // what has just happened, in words
-	// Part is what of the page is asked for: "live", "graphs", or all of it.
+	// Part is what of the page is asked for: "live", "graphs", "tasks", or all of it.
 	Part string
 	// Running is the task that is at work on the container, if there is one.
 	Running *Task
@@ -166,6 +166,8 @@ func (p ContainerPage) every(part string) string {
 	case part == "live" && p.Running != nil:
 		return "1000"
 	case part == "live":
+		return "2000"
+	case part == "tasks":
 		return "5000"
 	case p.Frame == "hour" || p.Frame == "day":
 		return "60000"
