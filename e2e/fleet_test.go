@@ -259,6 +259,7 @@ func TestRowByKeyboard(t *testing.T) {
 	p.press(kb.Escape)
 	p.until("no dialog", `!document.querySelector("dialog[open]")`)
 
+	p.until("the start to be over", `!document.querySelector('`+row(102)+`').dataset.refused.includes("stop:")`)
 	p.focus(row(102) + " [data-menu]")
 	p.press(kb.Enter)
 	for range 5 {

@@ -104,7 +104,7 @@ async function run(wish: Wish): Promise<void> {
   }
   // Somebody has gone on meanwhile: this is worth showing, but it is no place to come back to.
   if (pending?.history === "replace" && wish.history === "push") pending.history = "push";
-  show(next, wish, !pending);
+  show(next, wish, !pending || pending.search === wish.search);
 }
 
 function show(next: HTMLElement, wish: Wish, newest: boolean): void {
