@@ -96,6 +96,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		case <-time.After(retryTime):
 		}
 	}
+	c.warnOfEviction(ctx, o.Log)
 	c.pulse.round(c.redis)
 	go c.pulse.run(c.redis)
 	return c, nil
@@ -106,6 +107,22 @@ func (c *Client) usable(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	return c.redis.Do(ctx, c.redis.B().Exists().Key(sessionPrefix).Build()).Error()
+}
+
+// warnOfEviction says so when Redis is set to throw away keys once it is full.
+func (c *Client) warnOfEviction(ctx context.Context, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	for address, node := range c.redis.Nodes() {
+		text, err := node.Do(ctx, node.B().Info().Section("memory").Build()).ToString()
+		if err != nil {
+			continue // it is no more than a hint
+		}
+		limited := !strings.Contains(text, "\nmaxmemory:0\r\n")
+		if limited && !strings.Contains(text, "\nmaxmemory_policy:noeviction\r\n") {
+			log.WarnContext(ctx, "redis signs people out once it is full: set its maxmemory-policy to noeviction", "address", address)
+		}
+	}
 }
 
 // clientOption makes of a URL what the client library needs, and the servers' names for people. Its errors never repeat the

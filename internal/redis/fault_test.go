@@ -428,6 +428,24 @@ func TestStartWithoutRedis(t *testing.T) {
 	}
 }
 
+// A Redis that throws sessions away when it is full is warned of.
+func TestEvictionIsWarnedOf(t *testing.T) {
+	for policy, want := range map[string]bool{"noeviction": false, "allkeys-lru": true, "volatile-ttl": true} {
+		for limit, limited := range map[string]bool{"0": false, "100mb": true} {
+			server := redistest.Start(t, "--maxmemory", limit, "--maxmemory-policy", policy)
+			var log bytes.Buffer
+			c, err := redis.Open(t.Context(), redis.Options{URL: server.URL(), Wait: redistest.Patience, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			if got := strings.Contains(log.String(), "noeviction"); got != (want && limited) {
+				t.Errorf("maxmemory %s, policy %s: log %q", limit, policy, log.String())
+			}
+		}
+	}
+}
+
 type lockedWriter struct {
 	mu *sync.Mutex
 	to *bytes.Buffer
