@@ -49,7 +49,7 @@ func start(t testing.TB, file string, args ...string) *Server {
 	}
 	// Somebody else may take a port between the look and the start.
 	for range 20 {
-		s.Address = freeAddress(t)
+		s.Address = FreeAddress(t)
 		if s.Run(t) {
 			t.Cleanup(func() { s.Kill(t) })
 			return s
@@ -59,7 +59,8 @@ func start(t testing.TB, file string, args ...string) *Server {
 	return nil
 }
 
-func freeAddress(t testing.TB) string {
+// FreeAddress is an address that nobody listens on at this moment.
+func FreeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
