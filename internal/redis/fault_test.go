@@ -311,6 +311,7 @@ func TestPromotedReplicaBringsNoEndedSessionBack(t *testing.T) {
 		var problem redis.Problem
 		return errors.As(r.client.Ready(t.Context()), &problem) && problem == redis.ProblemReplica
 	})
+	redistest.Eventually(t, "nothing to be proven by a replica", func() bool { return r.client.Proven() == 0 })
 	proxy.Lead(master.Address)
 	r.eventually(t, token, nil)
 
