@@ -29,6 +29,8 @@ type commands struct {
 	Hosts hostsCommand `cmd:"" help:"List, add, re-pin and remove the hosts that people may sign in with."`
 	Keys  keysCommand  `cmd:"" help:"List and rotate the keys that secrets are sealed with."`
 
+	Migrate migrateCommand `cmd:"" help:"Move an installation from SQLite to PostgreSQL, or back. No Berth may use the two databases meanwhile; an interrupted move goes on when it is run again."`
+
 	Login    loginCommand    `cmd:"" group:"remote" help:"Sign in to a Berth, for the commands below."`
 	Logout   logoutCommand   `cmd:"" group:"remote" help:"Sign out."`
 	Ls       lsCommand       `cmd:"" group:"remote" help:"List containers."`

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/internal/audit"
+	"berth/internal/store"
+	"berth/internal/testneed"
+)
+
+// A move that is killed again and again comes to its end all the same, with everything and nothing twice; then Berth serves
+// from the new database with the key of before, and with no other one.
+func TestMigrateIsKilledAndGoesOn(t *testing.T) {
+	t.Parallel()
+	data, server := t.TempDir(), testneed.Postgres(t)
+	s := serveWith(t, nil, "--listen", "127.0.0.1:0", "--data", data)
+	s.stop()
+	db, err := store.Open(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const entries = 10_000
+	batch := make([]audit.Entry, entries)
+	for i := range batch {
+		batch[i] = audit.Entry{At: time.Unix(int64(i), 0), Action: audit.SignIn, Result: audit.OK, Detail: fmt.Sprint("entry ", i), Count: 1}
+	}
+	if err := db.AddEntries(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	env := []string{"BERTH_MIGRATE_FROM=sqlite:" + data, "BERTH_MIGRATE_TO=" + server}
+	seed := rand.New(rand.NewPCG(1, 2))
+	for i := range 20 {
+		p := start(t, env, "migrate")
+		// At least one batch more than the time before, so that it comes to an end; the rest of the instant is chance.
+		p.await(p.out, `audit: (\d+) rows copied`)
+		time.Sleep(time.Duration(seed.IntN(20)) * time.Millisecond)
+		if err := p.cmd.Process.Kill(); err != nil && !strings.Contains(err.Error(), "finished") {
+			t.Fatal(err)
+		}
+		<-p.ended
+		if p.code == 0 {
+			t.Logf("it came to its end at the attempt %d", i+1)
+			break
+		}
+		if i == 3 {
+			said := refused(t, []string{"BERTH_DATABASE=" + server}, "serve", "--listen", "127.0.0.1:0", "--data", data)
+			if !strings.Contains(said, "berth migrate has not finished") {
+				t.Errorf("served from a half: %q", said)
+			}
+		}
+	}
+	switch p := start(t, env, "migrate"); {
+	case p.end() == 0:
+	case !strings.Contains(p.err.String(), "is not empty"): // where one of those above came to its end
+		t.Fatalf("it does not come to its end: %s", p.err)
+	}
+	moved, err := store.OpenServer(t.Context(), server, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer moved.Close()
+	got, err := moved.Entries(t.Context(), audit.Selection{}, 2*entries)
+	if err != nil || len(got) != entries {
+		t.Errorf("%d entries of nobody, %v; want %d", len(got), err, entries)
+	}
+	if said := refused(t, []string{"BERTH_DATABASE=" + server}, "serve", "--listen", "127.0.0.1:0", "--data", t.TempDir()); !strings.Contains(said, "key file") {
+		t.Errorf("without the key: %q", said)
+	}
+	served := serveWith(t, []string{"BERTH_DATABASE=" + server}, "--listen", "127.0.0.1:0", "--data", data)
+	served.stop()
+}
+
+// What can't be right is refused before anything is opened, and no password is repeated.
+func TestMigrateRefuses(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		from, to, want string
+		status         int
+	}{
+		{"berth.db", "sqlite:/tmp/x", "--from (BERTH_MIGRATE_FROM)", statusUsage},
+		{"sqlite:/tmp/x", "mysql://root:hunter2@db/berth", "--to (BERTH_MIGRATE_TO)", statusUsage},
+		{"sqlite:/tmp/x", "sqlite:/tmp/x/berth.db", "the same database", statusUsage},
+		{"sqlite:" + t.TempDir(), "postgres://berth:hunter2@127.0.0.1:1/berth", "there is no ", statusFailed},
+	} {
+		said := ends(t, test.status, nil, "migrate", "--from", test.from, "--to", test.to)
+		if !oneSentence(said, test.want) || strings.Contains(said, "hunter2") {
+			t.Errorf("%s to %s: %q", test.from, test.to, said)
+		}
+	}
+}
+
+// A start waits for a server that does not answer, and not longer than it is told.
+func TestServeWaitsForTheDatabase(t *testing.T) {
+	t.Parallel()
+	password := t.TempDir() + "/database"
+	if err := os.WriteFile(password, []byte("postgres://berth:hunter2@127.0.0.1:1/berth\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, []string{"BERTH_DATABASE_FILE=" + password}, "serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--start-timeout", "2s")
+	p.await(p.err, `(the database does not answer)`)
+	if code := p.end(); code != 1 || !strings.Contains(p.err.String(), "did not answer within 2s") || strings.Contains(p.err.String(), "hunter2") {
+		t.Errorf("status %d: %s", code, p.err)
+	}
+	for _, args := range [][]string{
+		{"--database", "mysql://root:hunter2@db/berth"}, {"--database", "postgres://berth:hunter2@db.lan"}, {"--database-file", password, "--database", "postgres://db/berth"},
+	} {
+		said := ends(t, statusUsage, nil, append([]string{"serve"}, args...)...)
+		if !oneSentence(said, "(BERTH_DATABASE") || strings.Contains(said, "hunter2") {
+			t.Errorf("%v: %q", args, said)
+		}
+	}
+}
