@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -183,5 +184,42 @@ func TestReplicaWithAnotherKey(t *testing.T) {
 	settings.KeyFile = other.settings().KeyFile
 	if _, err := New(context.Background(), settings); err == nil || !strings.Contains(err.Error(), "is not the one") {
 		t.Errorf("with another one: %v", err)
+	}
+}
+
+// A backup that is put back as docs/operations.md says brings back everything but the sessions and access tokens, some of which
+// may have been ended since.
+func TestRestoredDumpEndsItsSessions(t *testing.T) {
+	dump, psql := testneed.Command(t, "pg_dump"), testneed.Command(t, "psql")
+	address := testneed.Postgres(t)
+	b := overPostgres(t, address)
+	_, host := b.newHost(t, sim.Options{})
+	alice := b.browser(t)
+	alice.signIn(host, "alice@pve")
+	file := t.TempDir() + "/berth.sql"
+	if out, err := exec.Command(dump, "--no-owner", "--file="+file, address).CombinedOutput(); err != nil {
+		t.Fatalf("pg_dump: %v: %s", err, out)
+	}
+	b.stop()
+	b.begin(t)
+	if alice.base = b.URL(); !alice.signedIn() {
+		t.Error("a restart ended the session")
+	}
+	b.stop()
+
+	restored := testneed.Postgres(t)
+	if out, err := exec.Command(psql, "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction", "--file="+file, restored).CombinedOutput(); err != nil {
+		t.Fatalf("psql: %v: %s", err, out)
+	}
+	b.change = func(s *config.Settings) { s.Database, s.StartTimeout = restored, 10*time.Second }
+	b.begin(t)
+	if alice.base = b.URL(); alice.signedIn() {
+		t.Error("the restored session still opens the door")
+	}
+	alice.signIn(host, "alice@pve")
+	b.stop()
+	b.begin(t)
+	if alice.base = b.URL(); !alice.signedIn() {
+		t.Error("the next start over the restored database ended sessions again")
 	}
 }
