@@ -42,7 +42,7 @@ func (s *Store) LoginHosts(ctx context.Context) ([]auth.LoginHost, error) {
 
 // Admit implements auth.Store.
 func (s *Store) Admit(ctx context.Context, a auth.Admission) error {
-	// The transaction holds the only write lock, so nobody can come between a question and what follows from it.
+	// Nobody comes between a question and what follows from it; see inTransaction.
 	return s.inTransaction(ctx, func(tx *sql.Tx) error {
 		if a.Host != nil {
 			if err := s.mayBring(ctx, tx, a); err != nil {

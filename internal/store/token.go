@@ -15,7 +15,7 @@ var _ token.Store = (*Store)(nil)
 
 // CreateToken implements token.Store.
 func (s *Store) CreateToken(ctx context.Context, r token.Record, most int) error {
-	// The transaction holds the only write lock, so nobody can come between the questions and what follows from them.
+	// Nobody comes between the questions and what follows from them; see inTransaction.
 	return s.inTransaction(ctx, func(tx *sql.Tx) error {
 		rows, err := s.queries.AccessTokens(ctx, tx, db.AccessTokensParams{DatacenterID: r.Identity.Datacenter, UserID: r.Identity.UserID})
 		if err != nil {
