@@ -52,6 +52,27 @@ func TestLookContainer(t *testing.T) {
 			p, _, _, load := oneContainer(t, "root", "pam", 112)
 			return p, load
 		}},
+		{"container-with-history", func(t *testing.T) (*page, func(p *page)) {
+			p, dc, _, load := oneContainer(t, "root", "pam", 112)
+			dc.FailTasks("volume 'local-lvm:vm-112-disk-0' does not exist", 112)
+			if _, err := dc.ChangeContainer("root@pam", 112, "start"); err != nil {
+				t.Fatal(err)
+			}
+			load(p)
+			p.click("#notes details.edit > summary")
+			p.fill("tags", "games weekend")
+			p.click("#notes button[type=submit]")
+			p.until("the new tags", `document.querySelector("#notes [role=status]")`)
+			dc.FailTasks("", 112)
+			dc.HoldTasks(true)
+			if _, err := dc.ChangeContainer("bob@pve", 112, "start"); err != nil {
+				t.Fatal(err)
+			}
+			return p, func(p *page) {
+				load(p)
+				p.until("the running task", `document.querySelector(".container-task")`)
+			}
+		}},
 		{"container-of-a-user", func(t *testing.T) (*page, func(p *page)) {
 			p, _, _, load := oneContainer(t, "alice", "pve", 102)
 			return p, load
