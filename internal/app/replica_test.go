@@ -86,12 +86,15 @@ func TestSessionsCrossReplicas(t *testing.T) {
 	if got := stolen.send(request.Clone(t.Context())); got.StatusCode != http.StatusOK {
 		t.Fatalf("before: %d", got.StatusCode)
 	}
+	stream := one.stream("")
 	if out := two.json("/api/auth/logout", struct{}{}); out.StatusCode != http.StatusOK {
 		t.Fatalf("signing out: %d %s", out.StatusCode, out.body)
 	}
 	redistest.Eventually(t, "the end to cross", func() bool {
 		return stolen.send(request.Clone(t.Context())).StatusCode == http.StatusUnauthorized
 	})
+	stream.next("the end of the session", func(e event) bool { return e.name == "end" })
+	<-stream.ended
 }
 
 // listed are the sessions that lie in the database itself.
