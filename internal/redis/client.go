@@ -84,7 +84,11 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 			return nil, fmt.Errorf("redis at %s refuses: %s", address, answer)
 		}
 		if waited+retryTime > o.Wait {
-			return nil, fmt.Errorf("redis at %s did not answer within %s: %w", address, o.Wait, cause(err))
+			waiting := ""
+			if o.Wait > 0 {
+				waiting = fmt.Sprintf(" within %s", o.Wait)
+			}
+			return nil, fmt.Errorf("redis at %s did not answer%s: %w", address, waiting, cause(err))
 		}
 		if time.Since(reported) >= reportTime {
 			reported = time.Now()

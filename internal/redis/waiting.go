@@ -24,7 +24,8 @@ const fieldValue = "value"
 //	{name}:item:<hash>     value and check, living until it is over
 //	{name}:group:<group>   what waits in a group, by when it is over
 //	{name}:order           what waits at all, by when it is over
-//	{name}:weights         groups by weight; the member "" of {name}:weight is the sum
+//	{name}:weights         groups by weight
+//	{name}:weight          the sum
 type waiting struct {
 	client *Client
 	name   string
