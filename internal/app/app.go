@@ -369,6 +369,7 @@ func (a *App) Run(ctx context.Context) error {
 	renewing, stopRenewing := context.WithCancel(ctx)
 	defer renewals.Wait()
 	defer stopRenewing()
+	blind := false // Notice failed last, which was told
 	for {
 		select {
 		case err := <-failed:
@@ -383,9 +384,14 @@ func (a *App) Run(ctx context.Context) error {
 				}
 			})
 		case <-notices.C:
-			if err := a.Notice(ctx); err != nil && ctx.Err() == nil {
-				slog.ErrorContext(ctx, "changes by other processes not noticed", "cause", err)
+			err := a.Notice(ctx)
+			switch {
+			case err != nil && !blind && ctx.Err() == nil:
+				slog.ErrorContext(ctx, "changes by other processes are not noticed", "cause", err)
+			case err == nil && blind:
+				slog.InfoContext(ctx, "changes by other processes are noticed again")
 			}
+			blind = err != nil
 		case <-ctx.Done():
 			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 			defer cancel()

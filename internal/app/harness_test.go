@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"berth/internal/config"
 	"berth/internal/pve"
 	"berth/internal/pve/sim"
+	"berth/internal/testneed"
 )
 
 // clock is a time that only the test moves.
@@ -33,6 +35,9 @@ func newClock() *clock {
 func (c *clock) now() time.Time          { return time.Unix(0, c.at.Load()) }
 func (c *clock) advance(d time.Duration) { c.at.Add(int64(d)) }
 
+// databaseVariable runs these tests over PostgreSQL, where it says "postgres".
+const databaseVariable = "BERTH_TEST_DATABASE"
+
 // bench is the program over a data folder of its own, and a clock that it shares with the simulated hosts.
 type bench struct {
 	*App
@@ -41,6 +46,8 @@ type bench struct {
 	waited atomic.Int64 // how long refused sign-ins were held back in all
 	// change adapts the settings before the program starts; nil leaves the bench's own, where any host may vouch.
 	change func(*config.Settings)
+	// database is one on a server; empty for the file in the folder.
+	database string
 	// proxmox is how hosts are called, where a test has to see or to change what is asked of the network.
 	proxmox pve.Options
 	stop    func() // ends what begin started last
@@ -56,6 +63,9 @@ func newBench(t *testing.T) *bench {
 func newBenchWith(t *testing.T, change func(*config.Settings)) *bench {
 	t.Helper()
 	b := &bench{clock: newClock(), folder: t.TempDir(), change: change}
+	if os.Getenv(databaseVariable) == "postgres" {
+		b.database = testneed.Postgres(t)
+	}
 	b.begin(t)
 	return b
 }
@@ -64,6 +74,9 @@ func (b *bench) settings() config.Settings {
 	s := config.Settings{
 		Listen: "127.0.0.1:0", Data: b.folder, KeyFile: b.folder + "/berth.key",
 		LoginHosts: config.LoginHosts{Mode: config.AnyHost},
+	}
+	if b.database != "" {
+		s.Database, s.StartTimeout = b.database, 10*time.Second
 	}
 	if b.change != nil {
 		b.change(&s)

@@ -3,7 +3,6 @@ package store
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"berth/internal/testneed"
@@ -137,7 +136,9 @@ func TestTranslate(t *testing.T) {
 			t.Errorf("%s: %s, want %s", query, got, want)
 		}
 	}
-	if s := strings.Repeat("?", 3); translate(s) != "$1$2$3" || translate(s) != "$1$2$3" {
-		t.Errorf("%s: %s", s, translate(s))
+	for range 2 { // the second time it is known already
+		if got := translate("a IN (?,?)"); got != "a IN ($1,$2)" {
+			t.Error(got)
+		}
 	}
 }
