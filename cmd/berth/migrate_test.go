@@ -119,3 +119,35 @@ func TestServeWaitsForTheDatabase(t *testing.T) {
 		}
 	}
 }
+
+// A program that is killed while it makes the schema leaves a database in which the next start goes on.
+func TestServeIsKilledWhileItMakesTheSchema(t *testing.T) {
+	t.Parallel()
+	for name, database := range map[string]func(t *testing.T) string{
+		"SQLite":     func(*testing.T) string { return "" },
+		"PostgreSQL": func(t *testing.T) string { return testneed.Postgres(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			seed := rand.New(rand.NewPCG(3, 4))
+			early := 0
+			for range 20 {
+				env, data := []string{"BERTH_DATABASE=" + database(t)}, t.TempDir()
+				p := start(t, env, "serve", "--listen", "127.0.0.1:0", "--data", data)
+				time.Sleep(time.Duration(seed.IntN(200)) * time.Millisecond)
+				if err := p.cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				<-p.ended
+				if !strings.Contains(p.err.String(), "Berth is ready") {
+					early++
+				}
+				again := serveWith(t, env, "--listen", "127.0.0.1:0", "--data", data)
+				again.stop()
+			}
+			if early == 0 {
+				t.Log("every one had been ready before it was killed")
+			}
+		})
+	}
+}
