@@ -102,10 +102,10 @@ func NewTrail(o Options) *Trail {
 	return t
 }
 
-// Record adds an entry. It fills in the time, the client's address from the context, and the result OK where they are
-// missing, and cleans and bounds every text. It goes on when ctx ends: what was done has been done. An entry that can't
-// be stored goes to the log instead, so that nothing is undone or refused for it.
-func (t *Trail) Record(ctx context.Context, e Entry) {
+// Entry completes an entry for who stores it in one step with what it tells of. It fills in the time, the client's address
+// from the context, and the result OK where they are missing, and cleans and bounds every text. Refused sign-ins and second
+// factors have bounds of their own, and are Record's alone.
+func (t *Trail) Entry(ctx context.Context, e Entry) Entry {
 	e.At = t.now().UTC().Truncate(time.Millisecond)
 	if !e.Address.IsValid() {
 		e.Address = session.ClientFrom(ctx).Address
@@ -117,6 +117,13 @@ func (t *Trail) Record(ctx context.Context, e Entry) {
 		e.Count = 1
 	}
 	e.clean()
+	return e
+}
+
+// Record completes an entry, as Entry does, and adds it. It goes on when ctx ends: what was done has been done. An entry
+// that can't be stored goes to the log instead, so that nothing is undone or refused for it.
+func (t *Trail) Record(ctx context.Context, e Entry) {
+	e = t.Entry(ctx, e)
 	entries, keep := t.bound(e, t.account(ctx, e))
 	if keep {
 		entries = append(entries, e)

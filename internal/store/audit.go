@@ -19,18 +19,21 @@ var _ audit.Store = (*Store)(nil)
 func (s *Store) AddEntries(ctx context.Context, entries []audit.Entry) error {
 	return s.inTransaction(ctx, func(tx *sql.Tx) error {
 		for _, e := range entries {
-			err := s.queries.AddAudit(ctx, tx, db.AddAuditParams{
-				At: e.At.UnixMilli(), DatacenterID: e.Identity.Datacenter, UserID: e.Identity.UserID,
-				SubjectDatacenterID: e.Subject.Datacenter, SubjectUserID: e.Subject.UserID, Address: addressText(e.Address),
-				Network:  audit.Network(e.Address),
-				Category: string(e.Action.Category()), Action: string(e.Action), Target: e.Target, Result: string(e.Result),
-				ErrorID: e.ErrorID, Detail: e.Detail, Attempts: e.Count,
-			})
-			if err != nil {
+			if err := s.addEntry(ctx, tx, e); err != nil {
 				return err
 			}
 		}
 		return nil
+	})
+}
+
+func (s *Store) addEntry(ctx context.Context, tx *sql.Tx, e audit.Entry) error {
+	return s.queries.AddAudit(ctx, tx, db.AddAuditParams{
+		At: e.At.UnixMilli(), DatacenterID: e.Identity.Datacenter, UserID: e.Identity.UserID,
+		SubjectDatacenterID: e.Subject.Datacenter, SubjectUserID: e.Subject.UserID, Address: addressText(e.Address),
+		Network:  audit.Network(e.Address),
+		Category: string(e.Action.Category()), Action: string(e.Action), Target: e.Target, Result: string(e.Result),
+		ErrorID: e.ErrorID, Detail: e.Detail, Attempts: e.Count,
 	})
 }
 

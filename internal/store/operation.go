@@ -90,6 +90,11 @@ func (s *Store) EndOperation(ctx context.Context, id string, e task.Ending) (fir
 			return err
 		}
 		first = n > 0
+		if first && e.Entry != nil {
+			if err := s.addEntry(ctx, tx, *e.Entry); err != nil {
+				return err
+			}
+		}
 		return s.queries.ReleaseLock(ctx, tx, id)
 	})
 	return first, err

@@ -209,9 +209,12 @@ func confirmed(typed, name string, vmid int) error {
 // ended; the operation returned is in state Running, or Sending or Unknown where the answer was lost.
 func (s *Service) send(ctx context.Context, caller session.Caller, c change) (Operation, error) {
 	op := c.op
-	now := s.o.Now()
-	if err := s.o.Store.Begin(ctx, op, now, now.Add(lease)); err != nil {
-		var busy *BusyError
+	err := s.begin(ctx, op)
+	var busy *BusyError
+	if errors.As(err, &busy) && s.concluded(ctx, caller, c, busy.Holder) {
+		err = s.begin(ctx, op)
+	}
+	if err != nil {
 		switch {
 		case errors.As(err, &busy):
 			return op, s.busy(ctx, caller, c, busy.Holder)
@@ -233,6 +236,34 @@ func (s *Service) send(ctx context.Context, caller session.Caller, c change) (Op
 	}
 	s.lost(ctx, op, err)
 	return s.search(ctx, caller, op, c.door, searchBriefly)
+}
+
+// begin stores an operation with the lock of its container.
+func (s *Service) begin(ctx context.Context, op Operation) error {
+	now := s.o.Now()
+	return s.o.Store.Begin(ctx, op, now, now.Add(lease))
+}
+
+// concluded ends the operation that stands in the way of a change if its task has ended and whoever follows it has not looked
+// since, and tells whether it did. What Proxmox VE does not show this caller stays.
+func (s *Service) concluded(ctx context.Context, caller session.Caller, c change, holder Operation) bool {
+	if holder.State != Running {
+		return false
+	}
+	var t pve.Task
+	err := s.o.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
+		t, err = host.TaskStatus(ctx, with, holder.UPID)
+		return err
+	})
+	if err != nil || t.Running {
+		return false
+	}
+	how := s.outcome(ctx, caller, t, c.door)
+	if holder.Owner != caller.Identity {
+		ctx = session.WithClient(ctx, session.Client{}) // where this caller is does not belong into the holder's trail
+	}
+	s.conclude(ctx, holder, how)
+	return true
 }
 
 // refused ends an operation that Proxmox VE or a look at the container refused, and returns why. Its owner is told at once,

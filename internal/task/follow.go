@@ -157,14 +157,19 @@ func (s *Service) follow(ctx context.Context, caller session.Caller, op Operatio
 					held = now
 				}
 			}
-		case t.OK():
-			s.finish(ctx, caller, op, Ending{State: Done})
-			return
 		default:
-			s.finish(ctx, caller, op, Ending{State: Failed, Error: s.lastError(ctx, caller, t, door)})
+			s.finish(ctx, caller, op, s.outcome(ctx, caller, t, door))
 			return
 		}
 	}
+}
+
+// outcome is how the operation of a task ended that has ended.
+func (s *Service) outcome(ctx context.Context, caller session.Caller, t pve.Task, door string) Ending {
+	if t.OK() {
+		return Ending{State: Done}
+	}
+	return Ending{State: Failed, Error: s.lastError(ctx, caller, t, door)}
 }
 
 // lastError is what a failed task says of itself: the last error line of its log.
@@ -220,22 +225,17 @@ func (s *Service) finish(ctx context.Context, caller session.Caller, op Operatio
 	s.conclude(ctx, op, e)
 }
 
-// end stores the end of an operation, which gives its lock back, and tells whether it was this that ended it.
-func (s *Service) end(ctx context.Context, op Operation, e Ending) bool {
+// end stores the end of an operation, which gives its lock back. What has ended already stays as it is.
+func (s *Service) end(ctx context.Context, op Operation, e Ending) {
 	e.At = s.o.Now().UTC()
-	first, err := s.o.Store.EndOperation(context.WithoutCancel(ctx), op.ID, e)
-	if err != nil {
+	if _, err := s.o.Store.EndOperation(context.WithoutCancel(ctx), op.ID, e); err != nil {
 		s.o.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "state", string(e.State), "cause", err)
 	}
 	s.noticesChanged(op.Owner)
-	return first && err == nil
 }
 
 // conclude is end, with an entry in the audit trail.
 func (s *Service) conclude(ctx context.Context, op Operation, e Ending) {
-	if !s.end(ctx, op, e) {
-		return
-	}
 	entry := audit.Entry{
 		Identity: op.Owner, Action: known[op.Action].audit, Target: Target(op.Node, op.VMID, op.Name), Result: audit.OK, Detail: op.UPID.String(),
 	}
@@ -248,5 +248,7 @@ func (s *Service) conclude(ctx context.Context, op Operation, e Ending) {
 		entry.Result = audit.Failed
 		entry.Detail = strings.TrimSpace("how it ended is not known " + op.UPID.String())
 	}
-	s.o.Audit.Record(context.WithoutCancel(ctx), entry)
+	entry = s.o.Audit.Entry(ctx, entry)
+	e.Entry = &entry
+	s.end(ctx, op, e)
 }

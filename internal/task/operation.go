@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"berth/internal/audit"
 	"berth/internal/pve"
 	"berth/internal/session"
 )
@@ -63,6 +64,8 @@ type Ending struct {
 	Error string
 	At    time.Time
 	Seen  bool
+	// Entry is what the audit trail is to have of it; nil for nothing.
+	Entry *audit.Entry
 }
 
 // ErrNone says that there is no such operation or run: never was, isn't the asking one's, or was forgotten; or that it is
@@ -89,8 +92,8 @@ type Store interface {
 	NoteAfter(ctx context.Context, id string, after pve.UPID) error
 	// Accept notes the task that an operation in state Sending has become; it is Running from then on.
 	Accept(ctx context.Context, id string, upid pve.UPID) error
-	// EndOperation ends an operation that has not ended, and gives its lock back. It tells whether it was this call that
-	// ended it.
+	// EndOperation ends an operation that has not ended, gives its lock back, and adds the entry to the audit trail, in one
+	// step: whoever sees the end sees the entry. It tells whether it was this call that ended it; otherwise it adds nothing.
 	EndOperation(ctx context.Context, id string, e Ending) (bool, error)
 	// Operation returns an operation of an identity, or ErrNone.
 	Operation(ctx context.Context, of session.Identity, id string) (Operation, error)

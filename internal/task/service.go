@@ -52,6 +52,8 @@ type Nodes interface {
 
 // Audit takes what was done.
 type Audit interface {
+	// Entry completes an entry that the Store adds.
+	Entry(ctx context.Context, e audit.Entry) audit.Entry
 	Record(ctx context.Context, e audit.Entry)
 }
 
