@@ -94,11 +94,8 @@ func (s *Service) enlist(w *Watch, nodes []node.Node) error {
 // Changed gets a signal when what the caller sees has changed; several changes may be one signal.
 func (w *Watch) Changed() <-chan struct{} { return w.changed }
 
-// Version is of what the caller sees now.
+// Version is of what Change told last, or of what the caller saw when the watch began.
 func (w *Watch) Version() string {
-	if current := w.fleet.current.Load(); current != nil {
-		return current.version
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.told.version

@@ -396,3 +396,21 @@ func TestChanges(t *testing.T) {
 		t.Errorf("%d rows, more %v", len(c.Rows), c.More)
 	}
 }
+
+// What happens after a watch began is a change, and no reason for who watches to begin anew.
+func TestVersionIsOfWhatWasTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewService(newDoors("n"), time.Now)
+		defer s.Close()
+		w := watching(t, s, caller("dc", "alice@pve", 1))
+		defer w.Close()
+		begun := w.Version()
+		<-w.Changed() // the node was read for the first time
+		if w.Version() != begun {
+			t.Errorf("%s before anything was told, it began at %s", w.Version(), begun)
+		}
+		if c := w.Change(); c == nil || c.Version == begun || c.Version != w.Version() {
+			t.Errorf("%+v was told, and the version is %s", c, w.Version())
+		}
+	})
+}
