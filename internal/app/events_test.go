@@ -298,7 +298,9 @@ func TestStreamResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.advance(10 * time.Second)
-	b.eventually(t, "the change is known", func() bool { return strings.Contains(browser.get("/api/containers?status=stopped").body, `"vmid":101,`) })
+	b.eventually(t, "the change is known", func() bool {
+		return strings.Contains(browser.get("/api/containers?status=stopped").body, `"vmid":101,`)
+	})
 	for _, s := range []*stream{browser.stream("?version=" + version), browser.stream("", "Last-Event-ID", version), browser.stream("?version="+version, "Last-Event-ID", "other")} {
 		e := s.next("a reset", func(event) bool { return true })
 		if e.name != "reset" || e.id == "" || e.id == version {

@@ -179,8 +179,10 @@ type Source struct {
 	Port   int    `json:"port"`
 	// ReadAt is when its containers were read last; zero if they never could be.
 	ReadAt time.Time `json:"readAt,omitzero"`
-	// Problem says why the node's containers are those last known; empty when they are current.
-	Problem string `json:"problem,omitempty" doc:"why the containers read through it are those last known; absent when they are current" example:"it doesn't answer"`
+	// Problem says why the node could not be read; its containers are those last known then, unless Through reads them.
+	Problem string `json:"problem,omitempty" doc:"why it can't be read, so that its containers are those last known; absent when they are current" example:"it doesn't answer"`
+	// Through names another door to the same cluster that its containers are read through while it has a problem.
+	Through string `json:"through,omitempty" doc:"name of another node of the same cluster that its containers are read through while it has a problem, so that they are current all the same"`
 	Code    string `json:"code,omitempty" doc:"the problem for programs: pending, host_unreachable, not_proxmox, certificate_changed, forbidden_by_proxmox, answer_too_large, host_refused, token_refused, sign_in_needed" example:"host_unreachable"`
 	WayOut  string `json:"wayOut,omitempty" doc:"what to do about the problem"`
 }

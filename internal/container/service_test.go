@@ -361,7 +361,7 @@ func TestDoorsOfOneCluster(t *testing.T) {
 		s.known(alice.Identity, "a", time.Now(), guests[:3]...)
 		s.known(alice.Identity, "z", time.Now(), guests[3])
 		l := list()
-		if got, want := shown(l), []string{"b/100 by a", "z/100 by z", "b/101 by a", "b/102 by a"}; !slices.Equal(got, want) || l.Nodes[0].Code != "host_unreachable" {
+		if got, want := shown(l), []string{"b/100 by a", "z/100 by z", "b/101 by a", "b/102 by a"}; !slices.Equal(got, want) || l.Nodes[0].Code != "host_unreachable" || l.Nodes[0].Through != "a" || l.Nodes[1].Through != "" {
 			t.Errorf("%v, %+v; want %v", got, l.Nodes, want)
 		}
 		// What the door that is not looked through says makes no difference.

@@ -100,7 +100,17 @@ type view struct {
 func (v view) sources() []Source {
 	sources := make([]Source, len(v.now))
 	for i := range v.now {
-		sources[i] = v.now[i].source()
+		p := &v.now[i]
+		sources[i] = p.source()
+		if p.trouble.code == "" || p.node.Group == "" {
+			continue
+		}
+		for j := range v.now {
+			if other := &v.now[j]; other.node.Group == p.node.Group && other.trouble.code == "" {
+				sources[i].Through = other.node.Name
+				break
+			}
+		}
 	}
 	return sources
 }

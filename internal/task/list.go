@@ -116,7 +116,7 @@ func (s *Service) List(ctx context.Context, caller session.Caller, q ListQuery) 
 	}
 	list := Tasks{Items: []Task{}, Nodes: []Trouble{}}
 	for _, n := range guests.Nodes {
-		if n.Problem != "" {
+		if n.Problem != "" && n.Through == "" {
 			list.Nodes = append(list.Nodes, Trouble{NodeID: n.NodeID, Name: n.Name, Problem: n.Problem})
 		}
 	}

@@ -64,7 +64,7 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 		if n.Problem != "" {
 			page.Problems = append(page.Problems, view.NodeProblem{
 				NodeID: n.NodeID, Name: n.Name, Address: pve.Address{Host: n.Host, Port: n.Port}.String(),
-				Problem: n.Problem, WayOut: n.WayOut, ReadAt: n.ReadAt,
+				Problem: n.Problem, WayOut: n.WayOut, ReadAt: n.ReadAt, Through: n.Through,
 			})
 		}
 	}

@@ -68,7 +68,12 @@ type NodeProblem struct {
 	WayOut       string // what to do about it
 	// ReadAt is when its containers were read last; zero if they never were.
 	ReadAt time.Time
+	// Through names the node that its containers are read through meanwhile, being a door to the same cluster; "" if none.
+	Through string
 }
+
+// lastKnown tells whether its containers are shown as they were at ReadAt.
+func (p *NodeProblem) lastKnown() bool { return p.Through == "" && !p.ReadAt.IsZero() }
 
 // Dashboard is the page /, the signed-in user's containers.
 type Dashboard struct {
