@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"berth/internal/config"
+	"berth/internal/fault"
 )
 
 // version is set by the release build; other builds tell what the Go tool knows.
@@ -126,10 +127,29 @@ func setLog(s config.LogSettings, w io.Writer) {
 	if s.JSON {
 		h = slog.NewJSONHandler(w, options)
 	}
-	slog.SetDefault(slog.New(h))
+	slog.SetDefault(slog.New(requestLog{h}))
 	log.SetFlags(0)
 	log.SetOutput(standardLog{})
 }
+
+// requestLog adds the id of the request to what is logged while it is served.
+type requestLog struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (h requestLog) Handle(ctx context.Context, r slog.Record) error {
+	if id := fault.RequestID(ctx); id != "" {
+		r.AddAttrs(slog.String("request_id", id))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h requestLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return requestLog{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (h requestLog) WithGroup(name string) slog.Handler { return requestLog{h.Handler.WithGroup(name)} }
 
 // standardLog is where package log writes. Berth itself doesn't use it; net/http does, and quotes there what a host sends
 // unasked on an idle connection, which may be a password that it was told. So the texts are left out, all of them: which

@@ -88,6 +88,7 @@ type App struct {
 	containers *container.Service
 	tasks      *task.Service
 	routes     []web.Route
+	metrics    *meter // nil without --metrics-listen
 	tls        *tls.Config
 	// Fingerprint is of the certificate that Berth made itself, as PVE writes fingerprints; empty without --tls self.
 	Fingerprint string
@@ -123,22 +124,32 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	}
 	a.insecure = a.tls == nil && !loopback(a.listener.Addr()) && len(settings.TrustedProxies) == 0
 
+	if a.metrics, err = newMeter(settings.MetricsListen, o.version); err != nil {
+		return nil, err
+	}
+
 	a.folder = settings.Data
 	if a.store, err = openStore(ctx, settings); err != nil {
 		return nil, err
 	}
+	a.metrics.observeStore(a.store)
 	sealer, err := openSealer(ctx, a.store, settings, o.now)
 	if err != nil {
 		return nil, err
 	}
 
-	if a.shared, err = share(ctx, settings, a.store, sealer, o.now); err != nil {
+	if a.shared, err = share(ctx, settings, a.store, sealer, a.metrics.redis(), o.now); err != nil {
 		return nil, err
 	}
 
-	own := a.listener.Addr().(*net.TCPAddr)
+	own := []net.Addr{a.listener.Addr()}
+	if a.metrics != nil {
+		own = append(own, a.metrics.listener.Addr())
+	}
 	outside := outside(settings.AllowNetworks)
-	o.pve.Forbidden = func(to netip.AddrPort) bool { return isListener(own, to) || outside(to) }
+	o.pve.Forbidden = func(to netip.AddrPort) bool {
+		return outside(to) || slices.ContainsFunc(own, func(l net.Addr) bool { return isListener(l.(*net.TCPAddr), to) })
+	}
 	if o.pve.Roots == nil {
 		o.pve.Roots = settings.Roots
 	}
@@ -152,7 +163,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		return nil, err
 	}
 	a.sessions = session.NewRegistry(session.Options{
-		Store: a.shared.sessions, Sealer: sealer, Renewer: a.hosts, Now: o.now, Idle: settings.SessionIdle, Absolute: settings.SessionMax,
+		Store: a.shared.sessions, Sealer: sealer, Renewer: a.metrics.renewer(a.hosts), Now: o.now, Idle: settings.SessionIdle, Absolute: settings.SessionMax,
 		Lost: auth.SessionLost(a.trail), Ended: auth.SessionEnded(a.trail), Vouches: a.hosts.Permitted,
 		Proven: a.shared.proven, Lease: a.shared.lease,
 	})
@@ -162,7 +173,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	signIns := auth.NewService(auth.Options{
 		Hosts: a.hosts, Sessions: a.sessions, Listener: a.nodes, Pending: a.shared.pending, Throttle: a.throttle, Audit: a.trail,
 		OpenID: a.shared.openID, Callback: web.OpenIDCallback(settings.PublicURL, settings.BasePath),
-		Now: o.now, Wait: o.wait,
+		Stepped: a.metrics.stepped(), Now: o.now, Wait: o.wait,
 	})
 	a.tokens = token.NewService(token.Options{
 		Store: a.store, SignIns: a.nodes, Hosts: a.hosts, Audit: a.trail, Now: o.now, Idle: settings.TokenIdle,
@@ -175,7 +186,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	})
 	site := web.NewSite(web.Options{
 		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Now: o.now, Ready: a.shared.ready(a.store),
-		SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
+		Answered: a.metrics.answered(), SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,
 	})
@@ -190,6 +201,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	a.server.RegisterOnShutdown(site.EndStreams)
+	a.metrics.watch(a.sessions, a.containers)
 	if _, err := a.hosts.ClaimCode(ctx); err != nil {
 		return nil, fmt.Errorf("cannot make the claim code: %w", reason(err))
 	}
@@ -359,6 +371,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(listener) }()
+	a.metrics.run(failed)
 
 	ticks := time.NewTicker(sweepTime)
 	defer ticks.Stop()
@@ -426,6 +439,7 @@ func (a *App) Close() error {
 			problems = append(problems, err)
 		}
 	}
+	problems = append(problems, a.metrics.close())
 	if a.tasks != nil {
 		a.tasks.Close()
 	}

@@ -38,7 +38,7 @@ func Operate(ctx context.Context, settings config.Settings) (*Operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared, err := share(ctx, settings, db, nil, time.Now)
+	shared, err := share(ctx, settings, db, nil, nil, time.Now)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

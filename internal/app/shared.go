@@ -34,15 +34,16 @@ type shared struct {
 	endAll func(context.Context, time.Time) (int, error)
 }
 
-// share connects to Redis, if there is to be one. The database is db, and sealer may be nil for an operator, who has none.
-func share(ctx context.Context, settings config.Settings, db *store.Store, sealer *seal.Sealer, now func() time.Time) (shared, error) {
+// share connects to Redis, if there is to be one. The database is db, and sealer may be nil for an operator, who has none;
+// observe is told of calls to Redis, and may be nil too.
+func share(ctx context.Context, settings config.Settings, db *store.Store, sealer *seal.Sealer, observe func(time.Duration, error), now func() time.Time) (shared, error) {
 	if settings.Redis == "" {
 		return shared{
 			hosts: db, sessions: db, pending: auth.NewMemoryPending(now), openID: auth.NewMemoryOpenID(now),
 			throttle: auth.NewMemoryThrottle(), tasks: db, vault: db,
 		}, nil
 	}
-	client, err := redis.Open(ctx, redis.Options{URL: settings.Redis, Roots: settings.Roots, Wait: settings.StartTimeout})
+	client, err := redis.Open(ctx, redis.Options{URL: settings.Redis, Roots: settings.Roots, Wait: settings.StartTimeout, Observe: observe})
 	if err != nil {
 		return shared{}, fmt.Errorf("cannot use Redis: %w", err)
 	}

@@ -11,10 +11,46 @@ import (
 	"berth/internal/session"
 )
 
+// SignInResult is how a step of a sign-in ended, for who counts them.
+type SignInResult string
+
+// The results.
+const (
+	StepDone      SignInResult = "ok"
+	StepQuestion  SignInResult = "question" // a second factor, or a certificate to confirm
+	StepRefused   SignInResult = "refused"
+	StepThrottled SignInResult = "throttled"
+	StepFailed    SignInResult = "failed" // for a fault of Berth's own, or its stores'
+)
+
+func (s *Service) tell(out SignedIn, err error) {
+	if s.stepped == nil {
+		return
+	}
+	result := StepDone
+	switch {
+	case err == nil && !out.Success:
+		result = StepQuestion
+	case err != nil:
+		switch fault.KindOf(err) {
+		case fault.Conflict:
+			result = StepQuestion
+		case fault.Throttled:
+			result = StepThrottled
+		case fault.Internal, fault.Unavailable:
+			result = StepFailed
+		default:
+			result = StepRefused
+		}
+	}
+	s.stepped(result)
+}
+
 // recordSignIn notes in the audit trail how a first step ended, and returns its error, with its id when it has a cause. A
 // question (a certificate to confirm, a second factor) is not the end of a sign-in, and a store that can't be reached
 // would not take the entry either.
 func (s *Service) recordSignIn(ctx context.Context, c credentials, out SignedIn, err error) error {
+	s.tell(out, err)
 	if err == nil {
 		if out.Success {
 			s.recordSession(ctx, c.address, out.Session, "")
@@ -27,6 +63,7 @@ func (s *Service) recordSignIn(ctx context.Context, c credentials, out SignedIn,
 
 // recordSecondFactor is recordSignIn for the second step.
 func (s *Service) recordSecondFactor(ctx context.Context, a Attempt, kind string, out SignedIn, err error) error {
+	s.tell(out, err)
 	if err == nil {
 		s.recordSession(ctx, a.Address, out.Session, "with a second factor: "+kind)
 		return nil

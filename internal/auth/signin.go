@@ -48,7 +48,9 @@ type Options struct {
 	Throttle *Throttle
 	// Listener is told of sign-ins; it may be nil.
 	Listener SignInListener
-	Now      func() time.Time
+	// Stepped is told how each step of a sign-in ended; it may be nil.
+	Stepped func(SignInResult)
+	Now     func() time.Time
 	// Wait sleeps until the duration or the context ends; nil is the real thing.
 	Wait func(context.Context, time.Duration)
 }
@@ -64,6 +66,7 @@ type Service struct {
 	audit    Recorder
 	throttle *Throttle
 	listener SignInListener
+	stepped  func(SignInResult)
 	now      func() time.Time
 	wait     func(context.Context, time.Duration)
 
@@ -75,7 +78,7 @@ type Service struct {
 func NewService(o Options) *Service {
 	s := &Service{
 		hosts: o.Hosts, sessions: o.Sessions, pending: o.Pending, openID: o.OpenID, callback: o.Callback, audit: o.Audit,
-		throttle: o.Throttle, listener: o.Listener, now: o.Now, wait: o.Wait, owners: map[session.Hash]ownerAnswer{},
+		throttle: o.Throttle, listener: o.Listener, stepped: o.Stepped, now: o.Now, wait: o.Wait, owners: map[session.Hash]ownerAnswer{},
 	}
 	if s.wait == nil {
 		s.wait = sleep

@@ -47,6 +47,7 @@ type Serve struct {
 	Hosts          []string `placeholder:"NAME" env:"BERTH_HOSTS" help:"Further names that Berth is asked for under, beside IP addresses, localhost, the machine's name and that of --public-url."`
 	BasePath       string   `placeholder:"PATH" env:"BERTH_BASE_PATH" help:"Path below which a proxy serves Berth, for example /berth. Default: that of --public-url."`
 	TrustedProxies []string `placeholder:"CIDR" env:"BERTH_TRUSTED_PROXIES" help:"Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."`
+	MetricsListen  string   `placeholder:"HOST:PORT" env:"BERTH_METRICS_LISTEN" help:"Address of its own to serve metrics on, for Prometheus: /metrics, without TLS or a password. Default: none."`
 	AuditDays      string   `placeholder:"DAYS" default:"90" env:"BERTH_AUDIT_DAYS" help:"How long the audit trail is kept."`
 	Log
 }
@@ -91,6 +92,9 @@ type Settings struct {
 	BasePath       string
 	TrustedProxies []netip.Prefix
 	AuditKept      time.Duration
+
+	// MetricsListen is where metrics are served, host:port; empty for nowhere.
+	MetricsListen string
 
 	Log LogSettings
 }
@@ -144,6 +148,11 @@ func (s Serve) Check() (Settings, error) {
 	out := Settings{Listen: s.Listen, SelfTLS: s.TLS == "self", Log: s.Log.check(&p)}
 	if why := checkListen(s.Listen); why != "" {
 		p.add("listen", "BERTH_LISTEN", "%s", why)
+	}
+	if out.MetricsListen = s.MetricsListen; s.MetricsListen != "" {
+		if why := checkListen(s.MetricsListen); why != "" {
+			p.add("metrics-listen", "BERTH_METRICS_LISTEN", "%s", why)
+		}
 	}
 
 	out.Data = s.Data

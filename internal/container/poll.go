@@ -11,7 +11,8 @@ import (
 
 // poller reads one node for one identity again and again, while somebody watches.
 type poller struct {
-	stop context.CancelFunc
+	stop  context.CancelFunc
+	begun time.Time
 	// due gets a signal when what was read is known to be old.
 	due chan struct{}
 }
@@ -46,7 +47,7 @@ func (s *Service) reconcile(of session.Identity) {
 			s.pollers[of] = pollers
 		}
 		ctx, stop := context.WithCancel(s.life)
-		p := &poller{stop: stop, due: make(chan struct{}, 1)}
+		p := &poller{stop: stop, begun: s.now(), due: make(chan struct{}, 1)}
 		pollers[id] = p
 		from := source{of, id}
 		s.active.Go(func() {

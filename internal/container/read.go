@@ -124,6 +124,9 @@ func (s *Service) land(ctx context.Context, f *feed, what subject, fl *flight, t
 		r.tried, r.err = now, err
 		r.failures++
 	}
+	if fl.err == nil {
+		s.observe(Reading{Node: f.node, Subject: what.name, Took: time.Since(fl.begun), Err: err})
+	}
 	changed := f.state() != before
 	weight := f.heavy()
 	f.mu.Unlock()

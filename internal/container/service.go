@@ -50,6 +50,7 @@ type Service struct {
 	nodes       Nodes
 	now         func() time.Time
 	readTimeout time.Duration
+	observe     func(Reading)
 	// Versions are the instance and a number: no two of them, of whatever identity or process, are equal.
 	instance string
 	versions atomic.Uint64
@@ -99,7 +100,7 @@ type fleet struct {
 // NewService returns a service over nodes.
 func NewService(nodes Nodes, now func() time.Time) *Service {
 	s := &Service{
-		nodes: nodes, now: now, readTimeout: readTimeout, instance: rand.Text()[:8],
+		nodes: nodes, now: now, readTimeout: readTimeout, observe: func(Reading) {}, instance: rand.Text()[:8],
 		feeds: map[source]*feed{}, fleets: map[audience]*fleet{}, pollers: map[session.Identity]map[string]*poller{},
 	}
 	s.life, s.end = context.WithCancel(context.Background())

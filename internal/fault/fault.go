@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"strings"
@@ -64,6 +65,19 @@ type Error struct {
 
 // NewID makes an id for an error: short enough to be read out, long enough to be found.
 func NewID() string { return strings.ToLower(rand.Text()[:8]) }
+
+type requestKey struct{}
+
+// WithRequest notes the id of the request that something is done for, for whoever logs it.
+func WithRequest(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestKey{}, id)
+}
+
+// RequestID is the id of the request that something is done for; empty outside of one.
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestKey{}).(string)
+	return id
+}
 
 // Error is the text for the log: the message with its cause.
 func (e *Error) Error() string {

@@ -43,14 +43,17 @@ type Options struct {
 	Roots *x509.CertPool
 	// Wait is how long Open waits for a Redis that does not answer.
 	Wait time.Duration
-	Log  *slog.Logger
+	// Observe is told of every call: how long it took, and whether it failed. It must not wait, and may be nil.
+	Observe func(took time.Duration, err error)
+	Log     *slog.Logger
 }
 
 // Client is the connection to Redis: to one server, to the master that Sentinels name, or to a cluster. It is safe for
 // concurrent use, and connects again by itself.
 type Client struct {
-	redis rueidis.Client
-	pulse *pulse
+	redis   rueidis.Client
+	pulse   *pulse
+	observe func(took time.Duration, err error)
 	// Address names the server in errors and logs, without user and password.
 	Address string
 }
@@ -65,7 +68,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{Address: address, pulse: newPulse(o.Log)}
+	c := &Client{Address: address, pulse: newPulse(o.Log), observe: o.Observe}
 	option.OnInvalidations = c.pulse.invalidated
 	began := time.Now()
 	reported := began.Add(-reportTime)
@@ -255,8 +258,21 @@ func (c *Client) Proven() uint64 { return c.pulse.proven() }
 // Watch sets who is told of each session that has changed, by its key. It must be called before anything is read.
 func (c *Client) Watch(changed func(key string)) { c.pulse.changed.Store(&changed) }
 
+// observed tells of a call that is over. That there is nothing under a key is an answer.
+func (c *Client) observed(began time.Time, err error) {
+	if c.observe == nil {
+		return
+	}
+	if rueidis.IsRedisNil(err) {
+		err = nil
+	}
+	c.observe(time.Since(began), err)
+}
+
 // do makes one call.
-func (c *Client) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+func (c *Client) do(ctx context.Context, cmd rueidis.Completed) (result rueidis.RedisResult) {
+	began := time.Now()
+	defer func() { c.observed(began, result.Error()) }()
 	if err := c.pulse.unreachable(); err != nil {
 		return rueidis.NewErrorResult(err)
 	}
@@ -266,10 +282,12 @@ func (c *Client) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisRes
 }
 
 // doAll makes calls that don't depend on each other, in one go. The error is the first of all.
-func (c *Client) doAll(ctx context.Context, cmds ...rueidis.Completed) ([]rueidis.RedisResult, error) {
+func (c *Client) doAll(ctx context.Context, cmds ...rueidis.Completed) (_ []rueidis.RedisResult, err error) {
 	if len(cmds) == 0 {
 		return nil, nil
 	}
+	began := time.Now()
+	defer func() { c.observed(began, err) }()
 	if err := c.pulse.unreachable(); err != nil {
 		return nil, err
 	}
@@ -285,7 +303,9 @@ func (c *Client) doAll(ctx context.Context, cmds ...rueidis.Completed) ([]rueidi
 }
 
 // run runs a script, on keys of one slot.
-func (c *Client) run(ctx context.Context, script *rueidis.Lua, keys, args []string) rueidis.RedisResult {
+func (c *Client) run(ctx context.Context, script *rueidis.Lua, keys, args []string) (result rueidis.RedisResult) {
+	began := time.Now()
+	defer func() { c.observed(began, result.Error()) }()
 	if err := c.pulse.unreachable(); err != nil {
 		return rueidis.NewErrorResult(err)
 	}
@@ -295,7 +315,9 @@ func (c *Client) run(ctx context.Context, script *rueidis.Lua, keys, args []stri
 }
 
 // runAll runs a script many times, in one go; each on keys of one slot. The error is the first of all.
-func (c *Client) runAll(ctx context.Context, script *rueidis.Lua, calls []rueidis.LuaExec) ([]rueidis.RedisResult, error) {
+func (c *Client) runAll(ctx context.Context, script *rueidis.Lua, calls []rueidis.LuaExec) (_ []rueidis.RedisResult, err error) {
+	began := time.Now()
+	defer func() { c.observed(began, err) }()
 	if err := c.pulse.unreachable(); err != nil {
 		return nil, err
 	}

@@ -187,7 +187,7 @@ func (r *Registry) Start(ctx context.Context, g Grant, create func(context.Conte
 	r.remember(rec, as)
 	if err := r.endCrowd(ctx, s); err != nil {
 		// The next sign-in tries it again.
-		r.log.Warn("too many sessions of one user", "identity", s.Identity, "cause", err)
+		r.log.WarnContext(ctx, "too many sessions of one user", "identity", s.Identity, "cause", err)
 	}
 	return token, s, nil
 }
@@ -215,7 +215,7 @@ func (r *Registry) endCrowd(ctx context.Context, keep Session) error {
 func (r *Registry) endFor(ctx context.Context, s Session, why Cause) error {
 	first, err := r.end(ctx, s.Hash)
 	if first {
-		r.log.Info("session ended: "+string(why), "identity", s.Identity, "session", short(s.Hash))
+		r.log.InfoContext(ctx, "session ended: "+string(why), "identity", s.Identity, "session", short(s.Hash))
 		if r.told != nil {
 			r.told(ctx, s, why)
 		}
@@ -384,6 +384,13 @@ func (r *Registry) Reload(ctx context.Context) error {
 	r.epoch++
 	clear(r.cached)
 	return err
+}
+
+// InUse is how many sessions are held in memory: those that were used here and live.
+func (r *Registry) InUse() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.cached)
 }
 
 // Flush writes what Touch noted. Sweep does it too; the program calls Flush when it ends.

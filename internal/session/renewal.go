@@ -116,7 +116,7 @@ func (r *Registry) renewIfDue(ctx context.Context, e *entry) error {
 	}
 	err := r.renew(ctx, e, generation)
 	if err != nil && !errors.Is(err, context.Canceled) {
-		r.log.Warn("ticket not renewed", "identity", e.Identity, "session", short(e.Hash), "cause", err)
+		r.log.WarnContext(ctx, "ticket not renewed", "identity", e.Identity, "session", short(e.Hash), "cause", err)
 	}
 	return err
 }
@@ -151,7 +151,7 @@ func (r *Registry) renewOrEnd(ctx context.Context, e *entry, generation int64) e
 func (r *Registry) lose(ctx context.Context, e *entry) error {
 	first, err := r.end(ctx, e.Hash)
 	if first {
-		r.log.Info("session ended: Proxmox VE refused its ticket and the renewal", "identity", e.Identity, "session", short(e.Hash))
+		r.log.InfoContext(ctx, "session ended: Proxmox VE refused its ticket and the renewal", "identity", e.Identity, "session", short(e.Hash))
 		if r.lost != nil {
 			r.lost(ctx, e.session())
 		}

@@ -5,7 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"berth/internal/fault"
 )
@@ -15,10 +20,50 @@ import (
 type pool struct {
 	*sql.DB
 	statement, transaction time.Duration // 0 for no limit
+	// observe is told of every call; see Store.Observe.
+	observe func(operation string, took time.Duration, err error)
 }
+
+// observed tells of a call that is over.
+func (p *pool) observed(operation string, began time.Time, err error) {
+	if p.observe == nil {
+		return
+	}
+	if !isFailure(operation, err) {
+		err = nil
+	}
+	p.observe(operation, time.Since(began), err)
+}
+
+// isFailure tells whether the database is to blame for an error: not for a row that is there already, for whoever went away, nor
+// for the decision that a transaction came to.
+func isFailure(operation string, err error) bool {
+	var ofFile *sqlite.Error
+	var ofServer *pgconn.PgError
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+		return false
+	case errors.As(err, &ofFile):
+		return ofFile.Code()&0xff != sqlite3.SQLITE_CONSTRAINT
+	case errors.As(err, &ofServer):
+		return !strings.HasPrefix(ofServer.Code, "23") // integrity constraint violation
+	case operation != opTransaction:
+		return true
+	}
+	return fault.KindOf(err) == fault.Unavailable || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, sql.ErrConnDone)
+}
+
+// What calls are told apart by; see Store.Observe.
+const (
+	opRead        = "read"
+	opWrite       = "write"
+	opTransaction = "transaction"
+)
 
 // ExecContext runs a statement of its own.
 func (p *pool) ExecContext(ctx context.Context, query string, args ...any) (result sql.Result, err error) {
+	began := time.Now()
+	defer func() { p.observed(opWrite, began, err) }()
 	err = repeat(ctx, p.statement, func(ctx context.Context) error {
 		result, err = p.DB.ExecContext(ctx, query, args...)
 		return err
@@ -28,15 +73,23 @@ func (p *pool) ExecContext(ctx context.Context, query string, args ...any) (resu
 
 // QueryContext reads rows. What changes rows and returns some of them belongs into a transaction: it is not repeated here.
 func (p *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return p.DB.QueryContext(limited(ctx, p.statement), query, args...)
+	began := time.Now()
+	rows, err := p.DB.QueryContext(limited(ctx, p.statement), query, args...)
+	p.observed(opRead, began, err)
+	return rows, err
 }
 
 // QueryRowContext reads one row, as QueryContext does.
 func (p *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	return p.DB.QueryRowContext(limited(ctx, p.statement), query, args...)
+	began := time.Now()
+	row := p.DB.QueryRowContext(limited(ctx, p.statement), query, args...)
+	p.observed(opRead, began, row.Err())
+	return row
 }
 
-func (p *pool) inTransaction(ctx context.Context, f func(*sql.Tx) error) error {
+func (p *pool) inTransaction(ctx context.Context, f func(*sql.Tx) error) (err error) {
+	began := time.Now()
+	defer func() { p.observed(opTransaction, began, err) }()
 	return repeat(ctx, p.transaction, func(ctx context.Context) error {
 		tx, err := p.BeginTx(ctx, nil)
 		if err != nil {

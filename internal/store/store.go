@@ -63,6 +63,12 @@ func (s *Store) whole(ctx context.Context) error {
 	return ErrUnfinished
 }
 
+// Observe sets who is told of every call to the database: whether it read, wrote or was a transaction, until its first row, and
+// whether the database failed. It must not wait, and must be set before the Store is used.
+func (s *Store) Observe(told func(operation string, took time.Duration, err error)) {
+	s.reader.observe, s.writer.observe = told, told
+}
+
 // Place names the database for people.
 func (s *Store) Place() string { return s.place }
 

@@ -48,6 +48,9 @@ func (s *Site) EventsRoute() Route {
 	return route
 }
 
+// eventStreamType is the media type of an event stream.
+const eventStreamType = "text/event-stream"
+
 // maxVersion bounds a version that a client sends.
 const maxVersion = 100
 
@@ -66,7 +69,7 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request, caller session.Cal
 		return err
 	}
 	defer watch.Close()
-	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Content-Type", eventStreamType)
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would gather events
 	if r.Method == http.MethodHead {
 		return nil

@@ -26,6 +26,9 @@ type callerKey struct{}
 // valid access token, or never gets there.
 func (s *Site) guard(route Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answer, ok := w.(*answerWriter); ok {
+			answer.route = &route
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		var err error
 		if route.Access() == Public {

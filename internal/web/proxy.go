@@ -3,12 +3,15 @@ package web
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"berth/internal/auth"
+	"berth/internal/fault"
 	"berth/internal/session"
 )
 
@@ -174,7 +177,9 @@ func (s *Site) identifyClient(next http.Handler) http.Handler {
 			slog.WarnContext(r.Context(), "forwarded headers ignored: they come from an address that --trusted-proxies does not name",
 				"address", addressText(a.peer), "headers", strings.Join(a.headerNames(), " "))
 		}
-		ctx := context.WithValue(r.Context(), arrivalKey{}, a)
+		id := strconv.FormatUint(rand.Uint64(), 36)
+		w.Header().Set("X-Request-Id", id)
+		ctx := context.WithValue(fault.WithRequest(r.Context(), id), arrivalKey{}, a)
 		ctx = session.WithClient(ctx, session.Client{Address: a.client, UserAgent: printable(r.UserAgent(), maxUserAgent)})
 		if len(a.forwarded) > 0 {
 			ctx = auth.WithProxy(ctx)

@@ -2,11 +2,9 @@ package web
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -49,6 +47,8 @@ type Options struct {
 	// TrustedProxies are the addresses whose forwarded headers are believed.
 	TrustedProxies []netip.Prefix
 	Version        string
+	// Answered is told of every request when it is over; it may be nil.
+	Answered func(Answered)
 	// SuggestHost and SuggestPort fill in the sign-in page of a browser that has not signed in yet.
 	SuggestHost, SuggestPort string
 }
@@ -155,62 +155,6 @@ func (s *Site) nothingHere(mux *http.ServeMux) CallerHandler {
 		return &fault.Error{Kind: fault.NotAllowed, Code: "method_not_allowed", Message: "This address does not take " + r.Method + " requests."}
 	}
 }
-
-// recoverPanics makes a problem page of a panic. Where the answer has begun it breaks the connection off instead: half a page
-// with another one behind it must not look like a whole one.
-func (s *Site) recoverPanics(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := &answerWriter{ResponseWriter: w}
-		defer func() {
-			p := recover()
-			if p == nil {
-				return
-			}
-			if p == http.ErrAbortHandler {
-				panic(p)
-			}
-			err := fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-			if answer.begun {
-				explain(r.Context(), r, err)
-				panic(http.ErrAbortHandler)
-			}
-			// What was said of the answer that there was to be does not hold for this one.
-			for _, name := range []string{"Content-Encoding", "Content-Length", "Content-Disposition"} {
-				w.Header().Del(name)
-			}
-			w.Header().Set("Cache-Control", "no-store")
-			s.answerError(w, r, s.shapeOf(r), err)
-		}()
-		next.ServeHTTP(answer, r)
-	})
-}
-
-// answerWriter knows whether an answer has begun.
-type answerWriter struct {
-	http.ResponseWriter
-	begun bool
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (w *answerWriter) WriteHeader(code int) {
-	w.begun = w.begun || code >= 200
-	w.ResponseWriter.WriteHeader(code)
-}
-
-// Write implements http.ResponseWriter.
-func (w *answerWriter) Write(text []byte) (int, error) {
-	w.begun = true
-	return w.ResponseWriter.Write(text)
-}
-
-// FlushError is what http.ResponseController flushes by.
-func (w *answerWriter) FlushError() error {
-	w.begun = true
-	return http.NewResponseController(w.ResponseWriter).Flush()
-}
-
-// Unwrap lets http.ResponseController reach what else the server's own writer can do.
-func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // redirect leads the browser on after a form: htmx follows its own header, everything else a 303.
 func (s *Site) redirect(w http.ResponseWriter, r *http.Request, path string) {
