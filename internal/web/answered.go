@@ -72,7 +72,7 @@ func (s *Site) recoverPanics(next http.Handler) http.Handler {
 				w.Header().Del(name)
 			}
 			w.Header().Set("Cache-Control", "no-store")
-			s.answerError(w, r, s.shapeOf(r), err)
+			s.answerError(answer, r, s.shapeOf(r), err)
 		}()
 		next.ServeHTTP(answer, r)
 	})
