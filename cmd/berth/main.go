@@ -29,6 +29,7 @@ type commands struct {
 	Sim   simCommand   `cmd:"" help:"Run one simulated Proxmox host on its own."`
 	Hosts hostsCommand `cmd:"" help:"List, add, re-pin and remove the hosts that people may sign in with."`
 	Keys  keysCommand  `cmd:"" help:"List and rotate the keys that secrets are sealed with."`
+	Bench benchCommand `cmd:"" hidden:"" help:"Measure this program."`
 
 	Migrate migrateCommand `cmd:"" help:"Move an installation from SQLite to PostgreSQL, or back. No Berth may use the two databases meanwhile; an interrupted move goes on when it is run again."`
 

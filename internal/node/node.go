@@ -98,6 +98,8 @@ type Service struct {
 	mu sync.Mutex
 	// owned are the nodes of those who asked for theirs: every page does. Its slices are never changed.
 	owned map[session.Identity][]Record
+	// preferred are the preferences of those who looked at pages.
+	preferred map[session.Identity]string
 	// epoch counts what made the memory forget: what was read from the store in an earlier one is not kept.
 	epoch  uint64
 	rights map[asked]heldRights
@@ -107,7 +109,7 @@ type Service struct {
 func NewService(o Options) *Service {
 	s := &Service{
 		store: o.Store, hosts: o.Hosts, sessions: o.Sessions, client: o.Client, sealer: o.Sealer, throttle: o.Throttle,
-		audit: o.Audit, now: o.Now, owned: map[session.Identity][]Record{}, rights: map[asked]heldRights{},
+		audit: o.Audit, now: o.Now, owned: map[session.Identity][]Record{}, preferred: map[session.Identity]string{}, rights: map[asked]heldRights{},
 	}
 	s.running, s.stop = context.WithCancel(context.Background())
 	return s
@@ -210,6 +212,7 @@ func (s *Service) Forget() {
 	defer s.mu.Unlock()
 	s.epoch++
 	clear(s.owned)
+	clear(s.preferred)
 	clear(s.rights)
 }
 

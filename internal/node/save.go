@@ -18,7 +18,7 @@ import (
 )
 
 // maxNodes is how many nodes an identity can have.
-const maxNodes = 50
+const maxNodes = 100
 
 // testTime bounds a test; two refusals, of 3 s each, fit into it.
 const testTime = 20 * time.Second
@@ -144,7 +144,7 @@ func notStored(err error) error {
 	case errors.Is(err, ErrNameTaken):
 		return fault.InvalidInput(map[string]string{"name": "Another node of yours has this name"})
 	case errors.Is(err, ErrTooMany):
-		return &fault.Error{Kind: fault.Conflict, Code: "too_many_nodes", Message: "You can have 50 nodes, and have them. Remove one first."}
+		return &fault.Error{Kind: fault.Conflict, Code: "too_many_nodes", Message: "You can have 100 nodes, and have them. Remove one first."}
 	case errors.Is(err, ErrNone):
 		return fault.NoSuch("node")
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 
 	"berth/internal/fault"
 	"berth/internal/session"
@@ -36,19 +37,26 @@ const maxBody = 64 << 10
 func DecodeForm[In any](r *http.Request) (In, error) {
 	var in In
 	fromPath(r, &in)
-	values := r.URL.Query()
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	names := fieldNames(reflect.TypeFor[In]())
+	var values url.Values
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		if err := r.ParseForm(); err != nil {
 			return in, unreadable(err)
 		}
 		values = r.PostForm
+	case len(names) > 0 && r.URL.RawQuery != "":
+		values = r.URL.Query()
 	}
 	// A form becomes the JSON object that a program would have sent, so that there is one way to read an input.
 	object := make(map[string]string, len(values))
-	for _, name := range fieldNames(reflect.TypeFor[In]()) {
+	for _, name := range names {
 		if v, ok := values[name]; ok && len(v) > 0 {
 			object[name] = v[0]
 		}
+	}
+	if len(object) == 0 {
+		return in, validate(in)
 	}
 	text, err := json.Marshal(object)
 	if err != nil {
@@ -144,9 +152,32 @@ func jsonType(t reflect.Type) string {
 	return "number"
 }
 
-// PathFields are the fields of an input that come from the path, those of the structs that it embeds among them, by the name
-// of their wildcard.
-func PathFields(t reflect.Type) map[string]reflect.StructField {
+// inputs remembers what was found out of the types of inputs: every request asks for it.
+var inputs sync.Map // of reflect.Type to inputFields
+
+// inputFields are the fields of an input by where they come from.
+type inputFields struct {
+	named []string
+	path  map[string]reflect.StructField
+}
+
+func fieldsOf(t reflect.Type) inputFields {
+	if found, ok := inputs.Load(t); ok {
+		return found.(inputFields)
+	}
+	found := inputFields{named: findNames(t), path: findPathFields(t)}
+	inputs.Store(t, found)
+	return found
+}
+
+// PathFields are the fields of an input that come from the path, by the name of their wildcard, those of the structs that it
+// embeds among them.
+func PathFields(t reflect.Type) map[string]reflect.StructField { return fieldsOf(t).path }
+
+// fieldNames are the JSON names of an input's fields, likewise.
+func fieldNames(t reflect.Type) []string { return fieldsOf(t).named }
+
+func findPathFields(t reflect.Type) map[string]reflect.StructField {
 	fields := map[string]reflect.StructField{}
 	for _, f := range reflect.VisibleFields(t) {
 		if name := f.Tag.Get("path"); name != "" {
@@ -162,8 +193,7 @@ func fromPath[In any](r *http.Request, in *In) {
 	}
 }
 
-// fieldNames are the JSON names of an input's fields, those of the structs that it embeds among them.
-func fieldNames(t reflect.Type) []string {
+func findNames(t reflect.Type) []string {
 	var names []string
 	for _, f := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

@@ -1,8 +1,11 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"strconv"
+
+	"github.com/a-h/templ"
 
 	"berth/internal/container"
 	"berth/internal/fault"
@@ -47,8 +50,17 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 	if err != nil {
 		return err
 	}
+	shell := s.callerShell(r.Context(), caller, "Containers", "containers")
+	s.renderShared(w, r, newPageOf(caller, shell, query, list.Version, layout), func(ctx context.Context) templ.Component {
+		return view.DashboardPage(s.dashboardPage(ctx, caller, shell, query, list, layout))
+	})
+	return nil
+}
+
+// dashboardPage is the page of a list.
+func (s *Site) dashboardPage(ctx context.Context, caller session.Caller, shell view.Shell, query container.Query, list container.List, layout view.Layout) view.Dashboard {
 	page := view.Dashboard{
-		Shell: s.callerShell(r.Context(), caller, "Containers", "containers"),
+		Shell: shell,
 		Filter: view.Filter{
 			Query: query.Q, Status: query.Status, Node: query.Node, Tag: query.Tag, Sort: query.Sort,
 			VirtualMachines: query.Kind == "all",
@@ -71,15 +83,14 @@ func (s *Site) dashboard(w http.ResponseWriter, r *http.Request, caller session.
 	for _, tag := range list.Tags {
 		page.TagList = append(page.TagList, view.Choice{Value: tag, Label: tag})
 	}
-	s.o.Containers.Addresses(r.Context(), caller, container.Refs(list.Items))
+	s.o.Containers.Addresses(ctx, caller, container.Refs(list.Items))
 	page.Rows = make([]view.Container, len(list.Items))
-	reasons := s.o.Tasks.AllowedEach(r.Context(), caller, list.Items)
+	reasons := s.o.Tasks.AllowedEach(ctx, caller, list.Items)
 	for i, c := range list.Items {
 		page.Rows[i] = dashboardRow(c, nodes)
 		refuse(&page.Rows[i], reasons[i])
 	}
-	s.render(w, r, http.StatusOK, view.DashboardPage(page))
-	return nil
+	return page
 }
 
 // windowStart is the place that a window begins at.

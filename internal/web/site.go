@@ -59,6 +59,7 @@ type Site struct {
 	known map[string]bool // the host names that Berth answers to
 	// strangers sent forwarded headers that were not believed; misled asked for a host that is not Berth's.
 	strangers, misled notices
+	shared            sharedPages
 	// streams ends when event streams have to.
 	streams    context.Context
 	endStreams context.CancelFunc

@@ -46,6 +46,23 @@ func preferred(lines []string) string {
 	return best
 }
 
+// TakesGzip tells whether a request with these Accept-Encoding lines may be answered in gzip.
+func TakesGzip(lines []string) bool {
+	named, anything := -1.0, -1.0
+	for _, line := range lines {
+		for item := range strings.SplitSeq(line, ",") {
+			coding, params, _ := strings.Cut(item, ";")
+			switch coding = strings.TrimSpace(coding); {
+			case strings.EqualFold(coding, gzip), strings.EqualFold(coding, "x-gzip"):
+				named = quality(params)
+			case coding == "*":
+				anything = quality(params)
+			}
+		}
+	}
+	return named > 0 || named < 0 && anything > 0
+}
+
 // quality reads the weight among the parameters of one coding: 1 without any, 0 when it can't be read, since what is
 // unclear is better not sent.
 func quality(params string) float64 {
