@@ -187,7 +187,9 @@ INSERT INTO operation (
     ?1, ?2, ?3, ?4, ?5, ?6,
     ?7, ?8, ?9, 0, 'sending', '', '', '', ?10, FALSE
 )
-ON CONFLICT (id) DO UPDATE SET state = 'sending' WHERE operation.state = 'waiting'
+ON CONFLICT (id) DO UPDATE SET
+    state = 'sending', cluster_id = excluded.cluster_id, member = excluded.member, name = excluded.name
+WHERE operation.state = 'waiting'
 `
 
 type BeginOperationParams struct {
@@ -203,7 +205,8 @@ type BeginOperationParams struct {
 	CreatedAt    int64
 }
 
-// A waiting operation begins where a new one would be stored.
+// A waiting operation begins where a new one would be stored. Which cluster and member have the container was not known
+// while it waited, and the lock is the cluster's.
 func (q *Queries) BeginOperation(ctx context.Context, db DBTX, arg BeginOperationParams) (int64, error) {
 	result, err := db.ExecContext(ctx, beginOperation,
 		arg.ID,

@@ -24,7 +24,8 @@ DELETE FROM container_lock WHERE operation_id = sqlc.arg(operation_id);
 -- name: RemoveLocksBefore :exec
 DELETE FROM container_lock WHERE lease_until <= sqlc.arg(now);
 
--- A waiting operation begins where a new one would be stored.
+-- A waiting operation begins where a new one would be stored. Which cluster and member have the container was not known
+-- while it waited, and the lock is the cluster's.
 -- name: BeginOperation :execrows
 INSERT INTO operation (
     id, datacenter_id, user_id, node_id, cluster_id, member, vmid, name, action, place, state, upid, after_upid, error, created_at, seen
@@ -32,7 +33,9 @@ INSERT INTO operation (
     sqlc.arg(id), sqlc.arg(datacenter_id), sqlc.arg(user_id), sqlc.arg(node_id), sqlc.arg(cluster_id), sqlc.arg(member),
     sqlc.arg(vmid), sqlc.arg(name), sqlc.arg(action), 0, 'sending', '', '', '', sqlc.arg(created_at), FALSE
 )
-ON CONFLICT (id) DO UPDATE SET state = 'sending' WHERE operation.state = 'waiting';
+ON CONFLICT (id) DO UPDATE SET
+    state = 'sending', cluster_id = excluded.cluster_id, member = excluded.member, name = excluded.name
+WHERE operation.state = 'waiting';
 
 -- name: AddOperation :exec
 INSERT INTO operation (

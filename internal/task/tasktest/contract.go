@@ -127,6 +127,29 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		must(t, s.Begin(ctx, other, begin, until))
 	})
 
+	t.Run("an operation of a run has the lock of the cluster that it begins in", func(t *testing.T) {
+		s := make(t)
+		waiting := operation("a")
+		waiting.State, waiting.BulkID, waiting.Cluster, waiting.Node, waiting.Name = task.Waiting, "r", "", "", ""
+		must(t, s.CreateRun(ctx, task.Run{ID: "r", Owner: alice, Action: task.Start, Created: begin}, []task.Operation{waiting}))
+		begun := operation("a")
+		begun.BulkID = "r"
+		start(t, s, begun)
+		if got := find(t, s, "a"); got.Cluster != "c" || got.Node != "pve1" || got.Name != "nextcloud" {
+			t.Errorf("what was learnt when it began is not stored: %+v", got)
+		}
+		other := operation("b")
+		other.Owner = bob
+		var busy *task.BusyError
+		if err := s.Begin(ctx, other, begin, until); !errors.As(err, &busy) || busy.Holder.ID != "a" {
+			t.Errorf("another one of the same container: %v", err)
+		}
+		other.Cluster = "d"
+		if err := s.Begin(ctx, other, begin, until); err != nil {
+			t.Errorf("the same VMID of another cluster: %v", err)
+		}
+	})
+
 	t.Run("a lease runs out", func(t *testing.T) {
 		s := make(t)
 		start(t, s, operation("a"))
