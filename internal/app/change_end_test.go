@@ -212,3 +212,26 @@ func TestTasksOfAllNodes(t *testing.T) {
 		}
 	}
 }
+
+// TestTasksByToken: an API token without Sys.Audit sees what it began, and what others began is not told.
+func TestTasksByToken(t *testing.T) {
+	y := newYard(t, sim.Options{}, "root@pam")
+	away, host := y.newHost(t, sim.Options{Name: "far", Members: []string{"far1", "far2"}})
+	y.addNode(tokenNode(t, away, host, "alice@pve", "mine"))
+	upid, err := away.ChangeContainer("alice@pve!mine", 102, "start")
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, err := away.ChangeContainer("root@pam", 112, "start")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var body string
+	y.eventually(t, "the token's task is listed", func() bool {
+		body = y.get("/api/tasks").body
+		return strings.Contains(body, upid)
+	})
+	if strings.Contains(body, others) {
+		t.Errorf("a task of others: %s", body)
+	}
+}

@@ -3,6 +3,7 @@ package container
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"berth/internal/node"
 	"berth/internal/pve"
 	"berth/internal/session"
 )
@@ -22,6 +24,9 @@ const (
 	// are asked at the same time.
 	maxTouched    = 32
 	touchedAtOnce = 4
+	// maxAskedMembers bounds how many members are asked for their own lists of tasks, tasksOfMember how many each tells.
+	maxAskedMembers = 16
+	tasksOfMember   = 50
 )
 
 // touched is a guest that a task has begun or ended to change.
@@ -38,10 +43,38 @@ var taskList = subject{
 		var tasks []pve.Task
 		err := s.nodes.Call(ctx, caller, f.node, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
 			tasks, err = host.ClusterTasks(ctx, with)
+			if err == nil && len(tasks) == 0 && f.door.credential != node.BySession {
+				tasks = memberTasks(ctx, host, with, f.members())
+			}
 			return err
 		})
 		return func(time.Time) { f.takeTasks(tasks) }, err
 	},
+}
+
+// memberTasks asks each member for its tasks. An API token without Sys.Audit is told of none by the cluster's list, not even of
+// its own, and by its member's list it is. Members that don't answer have none.
+func memberTasks(ctx context.Context, host *pve.Host, with pve.Credentials, members []string) (tasks []pve.Task) {
+	for _, member := range members {
+		of, _, err := host.Tasks(ctx, with, member, pve.TaskFilter{Source: pve.AllTasks, Limit: tasksOfMember})
+		if err != nil {
+			slog.DebugContext(ctx, "tasks of a member not read", "member", member, "cause", err)
+		}
+		tasks = append(tasks, of[:min(len(of), tasksOfMember)]...) // whatever the host made of the limit
+	}
+	return tasks
+}
+
+// members are those that have guests, as far as they are asked for tasks.
+func (f *feed) members() (members []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.base {
+		if len(members) < maxAskedMembers && !slices.Contains(members, c.Node) {
+			members = append(members, c.Node)
+		}
+	}
+	return members
 }
 
 // takeTasks accepts a list of tasks.

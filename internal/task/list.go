@@ -100,14 +100,14 @@ func (s *Service) List(ctx context.Context, caller session.Caller, q ListQuery) 
 	for _, n := range nodes {
 		names[n.ID] = n.Name
 	}
-	all, err := s.o.Containers.Tasks(ctx, caller)
-	var unread *pve.Error
-	if err != nil && !errors.As(err, &unread) && fault.KindOf(err) != fault.Unreachable {
-		return Tasks{}, err
-	}
 	// What keeps a node's containers from being read keeps its tasks too.
 	guests, err := s.o.Containers.List(ctx, caller, container.Query{Kind: "all", All: true})
 	if err != nil && fault.KindOf(err) == fault.Unauthenticated {
+		return Tasks{}, err
+	}
+	all, err := s.o.Containers.Tasks(ctx, caller)
+	var unread *pve.Error
+	if err != nil && !errors.As(err, &unread) && fault.KindOf(err) != fault.Unreachable {
 		return Tasks{}, err
 	}
 	called := make(map[Ref]string, len(guests.Items))
