@@ -12,6 +12,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/heapprofiler"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -202,6 +203,42 @@ func TestLivePages(t *testing.T) {
 		if !eval[bool](p, `document.activeElement === document.querySelector('`+row(105)+` [data-menu]')`) {
 			t.Errorf("page %d: after the change the focus is at %s", i, p.focused())
 		}
+	}
+}
+
+// Under the pointer rows keep their places, whatever the order; once it is elsewhere they are in order again.
+func TestRowsStayUnderThePointer(t *testing.T) {
+	t.Parallel()
+	p, dc, _ := dashboard(t, &clock{})
+	p.goTo("/?sort=status")
+	p.until("the list", `document.querySelector("#rows tr")`)
+	point := func(selector string) {
+		t.Helper()
+		at := eval[[]float64](p, `(({x, y, width, height}) => [x + width / 2, y + height / 2])(document.querySelector(`+quote(selector)+`).getBoundingClientRect())`)
+		call(p, func(ctx context.Context) error {
+			_, err := chromedp.Call(ctx, input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: input.DispatchMouseEventTypeMouseMoved, X: at[0], Y: at[1]})
+			return err
+		})
+	}
+	before := p.rows()
+	point(row(101) + " .col-status")
+	p.until("the pointer there", `document.querySelector('`+row(101)+`:hover')`)
+	if err := dc.SetContainerStatus(102, sim.Running); err != nil {
+		t.Fatal(err)
+	}
+	p.untilStatus(102, "running")
+	if got := p.rows(); !slices.Equal(got, before) {
+		t.Errorf("the rows moved under the pointer: %v, before %v", got, before)
+	}
+	point("#q")
+	p.until("the order", rowsExpression+`.join() !== `+quote(strings.Join(before, ",")))
+	statuses := eval[[]string](p, `[...document.querySelectorAll("#rows .col-status .status")].map((s) => s.innerText.trim())`)
+	if !slices.IsSorted(statuses) {
+		t.Errorf("not in order: %v", statuses)
+	}
+	places := eval[[]int](p, `[...document.querySelectorAll("#rows tr")].map((row) => Number(row.ariaRowIndex))`)
+	if !slices.IsSorted(places) {
+		t.Errorf("places %v", places)
 	}
 }
 

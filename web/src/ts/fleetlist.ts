@@ -28,6 +28,9 @@ let pending: Wish | undefined;
 let stop: AbortController | undefined;
 let loadedAt = Date.now();
 let skew = 0;
+/** The rows are not in the order that the server has them in. */
+let held = false;
+let byTouch = false;
 const watchers: (() => void)[] = [];
 
 export const containers = (): HTMLElement | null => document.getElementById("containers");
@@ -115,6 +118,7 @@ function show(next: HTMLElement, wish: Wish, newest: boolean): void {
   const inside = list.contains(focused);
   const busy = !other && wish.from === number("from") && (inside || document.querySelector("#rows:hover") !== null);
   const before = busy ? rowsTop() : 0;
+  held = busy && wish.refresh === true && inUse() && hold(next);
   morph(list, next);
   skew = Date.now() - Number(next.dataset.now ?? Date.now());
   if (newest) settle(list);
@@ -132,6 +136,36 @@ function show(next: HTMLElement, wish: Wish, newest: boolean): void {
   }
   for (const callback of watchers) callback();
 }
+
+/**
+ * Has the rows of an answer stay in the places that they have on the page, and tells whether that is another order than the
+ * answer's: under who is about to use one of them, figures that change must not move another one. What is new takes the places
+ * that have become free.
+ */
+function hold(next: HTMLElement): boolean {
+  const body = next.querySelector("#rows");
+  if (!body) return false;
+  const wanted = [...body.children];
+  const shownIds = [...document.querySelectorAll("#rows > tr")].map((row) => row.id);
+  const kept = new Map(wanted.filter((row) => shownIds.includes(row.id)).map((row) => [row.id, row]));
+  const added = wanted.filter((row) => !kept.has(row.id));
+  const rows = shownIds.flatMap((id) => kept.get(id) ?? added.shift() ?? []).concat(added);
+  const places = wanted.map((row) => row.ariaRowIndex);
+  rows.forEach((row, at) => {
+    row.ariaRowIndex = places[at] ?? null;
+  });
+  body.replaceChildren(...rows);
+  return rows.some((row, at) => row !== wanted[at]);
+}
+
+/** Puts the rows in order again once nobody is about to use one. */
+function release(): void {
+  if (held && !inUse()) refresh();
+}
+
+/** Whether somebody has the pointer or the keyboard's focus on a row. A finger is gone, whatever the browser still calls hovered. */
+const inUse = (): boolean =>
+  document.querySelector("#rows :focus-visible") !== null || (!byTouch && document.querySelector("#rows:hover") !== null);
 
 const rowsTop = (): number => document.getElementById("rows-before")?.parentElement?.getBoundingClientRect().top ?? 0;
 
@@ -209,6 +243,15 @@ function toTop(): void {
 
 export function startList(): void {
   place();
+  document.addEventListener(
+    "pointerover",
+    (event) => {
+      byTouch = event.pointerType === "touch";
+      release();
+    },
+    { passive: true },
+  );
+  document.addEventListener("focusin", release);
   let waiting = false;
   const soon = (): void => {
     if (waiting) return;
