@@ -197,6 +197,9 @@ func (r remote) open() (*client.Client, error) {
 	if o.Token == "" && o.Session == "" {
 		return nil, notSignedInError{"you are not signed in to " + o.URL.String()}
 	}
+	if inTheClear(o.URL) {
+		fmt.Fprintln(os.Stderr, "berth: warning: your access travels unencrypted to", o.URL)
+	}
 	return client.New(o), nil
 }
 

@@ -61,7 +61,7 @@ func statusOf(err error) int {
 	switch {
 	case err == nil:
 		return statusOK
-	case errors.As(err, &problems), errors.As(err, &usage):
+	case errors.As(err, &problems), errors.As(err, &usage), errors.Is(err, client.ErrPinWithoutTLS):
 		return statusUsage
 	case errors.As(err, &nobody):
 		return statusNotSignedIn

@@ -44,8 +44,13 @@ type Client struct {
 	token     string
 	session   string
 	userAgent string
+	pinInVain bool // a certificate is pinned for an address that has none
 	http      *http.Client
 }
+
+// ErrPinWithoutTLS says that a certificate is pinned for an address without one: whoever named it believes the line safe, so
+// that nothing is sent.
+var ErrPinWithoutTLS = errors.New("a fingerprint was given, but the address begins with http:// and has no certificate: use https://")
 
 // New returns a client.
 func New(o Options) *Client {
@@ -58,6 +63,7 @@ func New(o Options) *Client {
 			// What carries a secret goes where it was sent, and nowhere else.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
+		pinInVain: o.Pin != nil && o.URL.Scheme != "https",
 	}
 }
 
@@ -94,6 +100,9 @@ func (c *Client) Session() string { return c.session }
 
 // call sends a request and reads the answer into out. The body and out may be nil.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	if c.pinInVain {
+		return ErrPinWithoutTLS
+	}
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)

@@ -202,3 +202,21 @@ func TestGivenUp(t *testing.T) {
 		t.Errorf("nobody listens: %v", err)
 	}
 }
+
+// TestAbusePinWithoutTLS: who pins a certificate is not spoken to over a line without one.
+func TestAbusePinWithoutTLS(t *testing.T) {
+	asked := false
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	defer s.Close()
+	u, err := ParseURL(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := New(Options{URL: u, Token: "a", Pin: &Fingerprint{1}})
+	if err := c.Reach(t.Context()); !errors.Is(err, ErrPinWithoutTLS) {
+		t.Errorf("reached: %v", err)
+	}
+	if _, err := c.Caller(t.Context()); !errors.Is(err, ErrPinWithoutTLS) || asked {
+		t.Errorf("asked who it is: %v; a request was sent: %v", err, asked)
+	}
+}

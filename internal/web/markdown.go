@@ -18,6 +18,10 @@ import (
 // maxMarkdown bounds what becomes of one text: a short one can name one long link thousands of times.
 const maxMarkdown = 128 << 10
 
+// maxCells bounds the tables of one text: every row gets as many cells as the head has columns, so that a few thousand
+// short lines below a wide head would become millions.
+const maxCells = 10_000
+
 var errLongMarkdown = errors.New("the text grows too long")
 
 // markdown makes HTML of what somebody has written about a container. It holds nothing that the text's author chose but
@@ -25,10 +29,23 @@ var errLongMarkdown = errors.New("the text grows too long")
 // security policy would not load, are links. Headings begin at the third level, below those of the page.
 func markdown(text string) string {
 	var out bytes.Buffer
-	if err := markdownRenderer.Convert([]byte(text), &limited{&out, maxMarkdown}); err != nil {
+	if cells(text) > maxCells || markdownRenderer.Convert([]byte(text), &limited{&out, maxMarkdown}) != nil {
 		return "<pre>" + html.EscapeString(text) + "</pre>"
 	}
 	return out.String()
+}
+
+// cells is how many cells the tables of a text can have at most.
+func cells(text string) int {
+	widest, lines := 0, 0
+	for line := range strings.Lines(text) {
+		widest = max(widest, strings.Count(line, "|")+1)
+		lines++
+	}
+	if widest == 1 {
+		return 0 // a table of one column has a bar too
+	}
+	return widest * lines
 }
 
 // limited takes so many bytes and no more.

@@ -2,6 +2,7 @@ package web
 
 import (
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -46,6 +47,26 @@ func TestMarkdown(t *testing.T) {
 var tags = regexp.MustCompile(`^</?(h[3-6]|p|pre|code( class="language-[^"]*")?|em|strong|del|ul|ol( start="\d+")?|li|blockquote|hr( /)?|br( /)?|table|thead|tbody|tr|t[hd]( align="(left|center|right)")?|a( href="(https?|mailto):[^"]*" rel="noopener noreferrer")?)>$`)
 
 var anyTag = regexp.MustCompile(`<[^>]*>?`)
+
+// TestAbuseTableOfManyCells: a short text that would become a table of millions of cells is shown as it was typed, before
+// anything is made of it.
+func TestAbuseTableOfManyCells(t *testing.T) {
+	bomb := "|" + strings.Repeat("a|", 1024) + "\n|" + strings.Repeat("-|", 1024) + "\n" + strings.Repeat("|\n", 2047)
+	bomb = bomb[:8190]
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	out := markdown(bomb)
+	runtime.ReadMemStats(&after)
+	if !strings.HasPrefix(out, "<pre>") {
+		t.Errorf("%.80s", out)
+	}
+	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 1<<20 {
+		t.Errorf("%d bytes were allocated for %d", allocated, len(bomb))
+	}
+	if table := markdown("|a|b|\n|-|-|\n" + strings.Repeat("|1|2|\n", 500)); !strings.Contains(table, "<table>") {
+		t.Errorf("an honest table: %.80s", table)
+	}
+}
 
 func FuzzMarkdown(f *testing.F) {
 	f.Add("# a\n\n[x](javascript:1) ![y](https://z) <b onclick=1> <https://a.b>\n\n```js\ncode\n```\n> q\n\n1. a\n- b\n\n|a|\n|-|\n")
