@@ -111,7 +111,8 @@ type Store interface {
 	NodesShowing(ctx context.Context, key *pve.KeyPin, shown []pve.Fingerprint) ([]Record, error)
 	// DatacentersPinning lists the datacenters that have a login host with a key pinned.
 	DatacentersPinning(ctx context.Context, key pve.KeyPin) ([]string, error)
-	// JoinClusters makes the nodes of some clusters nodes of another one. Those that go by a session's ticket stay.
+	// JoinClusters makes the nodes of some clusters nodes of another one, and the operations under way through them its. Those
+	// that go by a session's ticket stay.
 	JoinClusters(ctx context.Context, into string, from []string) error
 
 	// BeginToken stores a token that is about to be made.

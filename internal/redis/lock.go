@@ -92,7 +92,7 @@ func (o Operations) unlock(ctx context.Context, id string) {
 }
 
 // Begin implements task.Store.
-func (o Operations) Begin(ctx context.Context, op task.Operation, now, until time.Time) error {
+func (o Operations) Begin(ctx context.Context, op task.Operation, now, until time.Time, most int) error {
 	busy, err := o.lock(ctx, op, now, until)
 	switch {
 	case err != nil:
@@ -100,7 +100,7 @@ func (o Operations) Begin(ctx context.Context, op task.Operation, now, until tim
 	case busy != nil:
 		return busy
 	}
-	if err := o.Store.Begin(ctx, op, now, until); err != nil {
+	if err := o.Store.Begin(ctx, op, now, until, most); err != nil {
 		if !errors.Is(err, task.ErrNone) { // else it is the lock of the one that has begun
 			o.unlock(ctx, op.ID)
 		}

@@ -34,23 +34,23 @@ func TestLocksAreFenced(t *testing.T) {
 	}
 	now, until := begin, begin.Add(30*time.Second)
 	var busy *task.BusyError
-	if err := locks.Begin(t.Context(), operation("a"), now, until); err != nil {
+	if err := locks.Begin(t.Context(), operation("a"), now, until, 10); err != nil {
 		t.Fatal(err)
 	}
 	// What the database forgot, Redis still knows.
 	if _, err := db.EndOperation(t.Context(), "a", task.Ending{State: task.Done, At: now}); err != nil {
 		t.Fatal(err)
 	}
-	if err := locks.Begin(t.Context(), operation("b"), now, until); !errors.As(err, &busy) || busy.Holder.ID != "a" {
+	if err := locks.Begin(t.Context(), operation("b"), now, until, 10); !errors.As(err, &busy) || busy.Holder.ID != "a" {
 		t.Errorf("while Redis has the lock: %v", err)
 	}
 	// What Redis forgot, the database still knows; and who is refused leaves no lock in Redis.
 	server.Do(t, "FLUSHALL")
-	if err := locks.Begin(t.Context(), operation("c"), now, until); err != nil {
+	if err := locks.Begin(t.Context(), operation("c"), now, until, 10); err != nil {
 		t.Fatal(err)
 	}
 	server.Do(t, "FLUSHALL")
-	if err := locks.Begin(t.Context(), operation("d"), now, until); !errors.As(err, &busy) || busy.Holder.ID != "c" {
+	if err := locks.Begin(t.Context(), operation("d"), now, until, 10); !errors.As(err, &busy) || busy.Holder.ID != "c" {
 		t.Errorf("while the database has the lock: %v", err)
 	}
 	if held, err := locks.Hold(t.Context(), operation("c"), now, until); !held || err != nil {
@@ -59,12 +59,12 @@ func TestLocksAreFenced(t *testing.T) {
 	if first, err := locks.EndOperation(t.Context(), "c", task.Ending{State: task.Done, At: now}); !first || err != nil {
 		t.Fatal(first, err)
 	}
-	if err := locks.Begin(t.Context(), operation("e"), now, until); err != nil {
+	if err := locks.Begin(t.Context(), operation("e"), now, until, 10); err != nil {
 		t.Errorf("after the end: %v", err)
 	}
 	// Without Redis nothing begins, and nothing is held.
 	server.Kill(t)
-	if err := locks.Begin(t.Context(), operation("f"), until, until.Add(time.Minute)); err == nil {
+	if err := locks.Begin(t.Context(), operation("f"), until, until.Add(time.Minute), 10); err == nil {
 		t.Error("begun without Redis")
 	}
 	if held, err := locks.Hold(t.Context(), operation("e"), now, until); held || err == nil {

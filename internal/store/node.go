@@ -232,6 +232,9 @@ func (s *Store) JoinClusters(ctx context.Context, into string, from []string) er
 			if err := s.queries.JoinCluster(ctx, tx, db.JoinClusterParams{Into: into, ClusterID: cluster}); err != nil {
 				return err
 			}
+			if err := s.queries.JoinOperations(ctx, tx, db.JoinOperationsParams{Into: into, ClusterID: cluster}); err != nil {
+				return err
+			}
 		}
 		return nil
 	})

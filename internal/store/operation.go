@@ -15,8 +15,17 @@ import (
 var _ task.Store = (*Store)(nil)
 
 // Begin implements task.Store.
-func (s *Store) Begin(ctx context.Context, op task.Operation, now, until time.Time) error {
+func (s *Store) Begin(ctx context.Context, op task.Operation, now, until time.Time, most int) error {
 	return s.inTransaction(ctx, func(tx *sql.Tx) error {
+		if op.BulkID == "" {
+			count, err := s.queries.UnfinishedOperations(ctx, tx, db.UnfinishedOperationsParams{DatacenterID: op.Owner.Datacenter, UserID: op.Owner.UserID})
+			if err != nil {
+				return err
+			}
+			if count >= int64(most) {
+				return task.ErrTooMany
+			}
+		}
 		n, err := s.queries.BeginOperation(ctx, tx, db.BeginOperationParams{
 			ID: op.ID, DatacenterID: op.Owner.Datacenter, UserID: op.Owner.UserID, NodeID: op.NodeID, ClusterID: op.Cluster,
 			Member: op.Node, Vmid: int64(op.VMID), Name: op.Name, Action: string(op.Action), CreatedAt: op.Created.UnixMilli(),
@@ -120,12 +129,6 @@ func (s *Store) Abandoned(ctx context.Context, of session.Identity, now time.Tim
 	return operations(rows, err)
 }
 
-// Unfinished implements task.Store.
-func (s *Store) Unfinished(ctx context.Context, of session.Identity) (int, error) {
-	n, err := s.queries.UnfinishedOperations(ctx, s.reader, db.UnfinishedOperationsParams{DatacenterID: of.Datacenter, UserID: of.UserID})
-	return int(n), err
-}
-
 // Unseen implements task.Store.
 func (s *Store) Unseen(ctx context.Context, of session.Identity, most int) ([]task.Operation, error) {
 	rows, err := s.queries.UnseenOperations(ctx, s.reader, db.UnseenOperationsParams{
@@ -140,9 +143,16 @@ func (s *Store) MarkSeen(ctx context.Context, of session.Identity, id string) (i
 }
 
 // CreateRun implements task.Store.
-func (s *Store) CreateRun(ctx context.Context, r task.Run, ops []task.Operation) error {
+func (s *Store) CreateRun(ctx context.Context, r task.Run, ops []task.Operation, most int) error {
 	return s.inTransaction(ctx, func(tx *sql.Tx) error {
-		err := s.queries.CreateRun(ctx, tx, db.CreateRunParams{
+		count, err := s.queries.UnfinishedRuns(ctx, tx, db.UnfinishedRunsParams{DatacenterID: r.Owner.Datacenter, UserID: r.Owner.UserID})
+		if err != nil {
+			return err
+		}
+		if count >= int64(most) {
+			return task.ErrTooMany
+		}
+		err = s.queries.CreateRun(ctx, tx, db.CreateRunParams{
 			ID: r.ID, DatacenterID: r.Owner.Datacenter, UserID: r.Owner.UserID, Action: string(r.Action),
 			CreatedAt: r.Created.UnixMilli(), DrivenUntil: r.Driven.UnixMilli(),
 		})
@@ -199,12 +209,6 @@ func (s *Store) CancelWaiting(ctx context.Context, of session.Identity, run, why
 // AbandonedRuns implements task.Store.
 func (s *Store) AbandonedRuns(ctx context.Context, of session.Identity, now time.Time) ([]string, error) {
 	return s.queries.AbandonedRuns(ctx, s.reader, db.AbandonedRunsParams{DatacenterID: of.Datacenter, UserID: of.UserID, Now: now.UnixMilli()})
-}
-
-// UnfinishedRuns implements task.Store.
-func (s *Store) UnfinishedRuns(ctx context.Context, of session.Identity) (int, error) {
-	n, err := s.queries.UnfinishedRuns(ctx, s.reader, db.UnfinishedRunsParams{DatacenterID: of.Datacenter, UserID: of.UserID})
-	return int(n), err
 }
 
 // Lost implements task.Store.

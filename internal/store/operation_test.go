@@ -23,7 +23,7 @@ func TestEndHasItsEntry(t *testing.T) {
 		alice := session.Identity{Datacenter: "dc", UserID: "alice@pve"}
 		now := time.UnixMilli(1_700_000_000_000)
 		op := task.Operation{ID: "a", NodeID: "n", Node: "pve1", VMID: 102, Action: task.Start, State: task.Sending, Created: now, Owner: alice, Cluster: "c"}
-		if err := s.Begin(ctx, op, now, now.Add(time.Minute)); err != nil {
+		if err := s.Begin(ctx, op, now, now.Add(time.Minute), 10); err != nil {
 			t.Fatal(err)
 		}
 		for _, detail := range []string{"first", "second"} {

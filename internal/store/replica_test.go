@@ -138,7 +138,7 @@ func TestSeveralProgramsDecideAsOne(t *testing.T) {
 		atOnce(programs, 4, func(s *Store, n int) {
 			op := task.Operation{ID: fmt.Sprint("op", n), Owner: of, NodeID: "n", Cluster: "c", Node: "pve", VMID: 100, Action: "start", Created: at}
 			var busy *task.BusyError
-			switch err := s.Begin(ctx, op, at, until); {
+			switch err := s.Begin(ctx, op, at, until, 1000); {
 			case err == nil:
 				tell("locks")
 			case !errors.As(err, &busy):

@@ -41,8 +41,8 @@ func installation(t *testing.T, s *Store) {
 		s.NoteFamiliar(ctx, of, authMark(1), at),
 		s.CreateToken(ctx, token.Record{Token: token.Token{ID: "t", Identity: of, Name: "token", Scope: session.ScopeRead, Created: at, Expires: at.Add(time.Hour)}, Hash: token.Hash{1}}, 5),
 		s.BeginToken(ctx, madeToken(of)),
-		s.Begin(ctx, op, at, at.Add(time.Minute)),
-		s.CreateRun(ctx, task.Run{ID: "run", Owner: of, Action: "start", Created: at, Driven: at}, []task.Operation{part}),
+		s.Begin(ctx, op, at, at.Add(time.Minute), 10),
+		s.CreateRun(ctx, task.Run{ID: "run", Owner: of, Action: "start", Created: at, Driven: at}, []task.Operation{part}, 3),
 	} {
 		if err != nil {
 			t.Fatal(err)

@@ -18,6 +18,8 @@ const (
 	maxBulk = 1000
 	// perMember is how many containers of one cluster member a run changes at a time.
 	perMember = 4
+	// perRun is how many containers a run changes at a time: hosts say themselves how many members they have.
+	perRun = 32
 	// maxRuns bounds the runs that one identity has under way.
 	maxRuns = 3
 	// signedOut is why the rest of a run was canceled with its caller's session.
@@ -108,15 +110,6 @@ func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput)
 			return RunStatus{}, err
 		}
 	}
-	switch n, err := s.o.Store.UnfinishedRuns(ctx, caller.Identity); {
-	case err != nil:
-		return RunStatus{}, fault.StoreDown(err)
-	case n >= maxRuns:
-		return RunStatus{}, &fault.Error{
-			Kind: fault.Throttled, Code: "too_many_operations", RetryAfter: 10 * time.Second,
-			Message: fmt.Sprintf("You have %d runs under way. Wait until one has ended, or cancel one.", n),
-		}
-	}
 	items, err := s.chosen(ctx, caller, in)
 	if err != nil {
 		return RunStatus{}, err
@@ -130,8 +123,11 @@ func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput)
 	s.mu.Lock()
 	s.driven[run.ID] = true
 	s.mu.Unlock()
-	if err := s.o.Store.CreateRun(ctx, run, ops); err != nil {
+	if err := s.o.Store.CreateRun(ctx, run, ops, maxRuns); err != nil {
 		s.undriven(run.ID)
+		if errors.Is(err, ErrTooMany) {
+			return RunStatus{}, tooMany("You have %d runs under way. Wait until one has ended, or cancel one.", maxRuns)
+		}
 		return RunStatus{}, fault.StoreDown(err)
 	}
 	s.background(ctx, func(ctx context.Context) {
@@ -193,22 +189,8 @@ func (s *Service) undriven(run string) {
 	delete(s.driven, run)
 }
 
-// drive works on a run until all its operations have ended: at most perMember at a time of each cluster member.
+// drive works on a run until all its operations have ended: on at most perRun at a time, and perMember of each cluster member.
 func (s *Service) drive(ctx context.Context, caller session.Caller, run Run, ops []Operation, o ChangeOptions) {
-	lanes := map[Ref][]Operation{} // a lane is a node with a member's number
-	members := map[string]int{}
-	for _, op := range ops {
-		if op.State != Waiting {
-			continue
-		}
-		at, ok := members[op.Node]
-		if !ok {
-			at = len(members)
-			members[op.Node] = at
-		}
-		lane := Ref{NodeID: op.NodeID, VMID: at}
-		lanes[lane] = append(lanes[lane], op)
-	}
 	var keeper sync.WaitGroup
 	defer keeper.Wait()
 	driving, done := context.WithCancel(ctx)
@@ -220,25 +202,40 @@ func (s *Service) drive(ctx context.Context, caller session.Caller, run Run, ops
 			}
 		}
 	})
-	var workers sync.WaitGroup
-	for _, lane := range lanes {
-		queue := make(chan Operation, len(lane))
-		for _, op := range lane {
-			queue <- op
+	takeTurns(ctx, ops, func(op Operation) { s.takeTurn(ctx, caller, run, op, o) })
+}
+
+// takeTurns calls turn for each operation that waits, within the bounds of a run, until all calls have returned. It begins
+// none after the context's end.
+func takeTurns(ctx context.Context, ops []Operation, turn func(Operation)) {
+	type member struct{ nodeID, node string }
+	of := func(op Operation) member { return member{op.NodeID, op.Node} }
+	waiting := slices.DeleteFunc(slices.Clone(ops), func(op Operation) bool { return op.State != Waiting })
+	begun := map[member]int{} // turns that have not ended
+	all := 0
+	ended := make(chan member)
+	for {
+		next := -1
+		if all < perRun && ctx.Err() == nil {
+			next = slices.IndexFunc(waiting, func(op Operation) bool { return begun[of(op)] < perMember })
 		}
-		close(queue)
-		for range min(perMember, len(lane)) {
-			workers.Go(func() {
-				for op := range queue {
-					if ctx.Err() != nil {
-						return
-					}
-					s.takeTurn(ctx, caller, run, op, o)
-				}
-			})
+		if next < 0 {
+			if all == 0 {
+				return
+			}
+			begun[<-ended]--
+			all--
+			continue
 		}
+		op := waiting[next]
+		waiting = slices.Delete(waiting, next, next+1)
+		begun[of(op)]++
+		all++
+		go func() {
+			turn(op)
+			ended <- of(op)
+		}()
 	}
-	workers.Wait()
 }
 
 // takeTurn carries out one operation of a run, to its end.

@@ -119,15 +119,6 @@ func (s *Service) Change(ctx context.Context, caller session.Caller, in ChangeIn
 	if err != nil {
 		return Operation{}, err
 	}
-	switch n, err := s.o.Store.Unfinished(ctx, caller.Identity); {
-	case err != nil:
-		return Operation{}, fault.StoreDown(err)
-	case n >= maxUnfinished:
-		return Operation{}, &fault.Error{
-			Kind: fault.Throttled, Code: "too_many_operations", RetryAfter: 10 * time.Second,
-			Message: fmt.Sprintf("You have %d changes under way. Wait until some have ended, or change many in one go.", n),
-		}
-	}
 	// From here on it goes to its end, whether or not anybody still waits for the answer.
 	sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendingTime)
 	defer cancel()
@@ -220,6 +211,8 @@ func (s *Service) send(ctx context.Context, caller session.Caller, c change) (Op
 			return op, s.busy(ctx, caller, c, busy.Holder)
 		case errors.Is(err, ErrNone):
 			return op, err
+		case errors.Is(err, ErrTooMany):
+			return op, tooMany("You have %d changes under way. Wait until some have ended, or change many in one go.", maxUnfinished)
 		}
 		return op, fault.StoreDown(err)
 	}
@@ -241,7 +234,12 @@ func (s *Service) send(ctx context.Context, caller session.Caller, c change) (Op
 // begin stores an operation with the lock of its container.
 func (s *Service) begin(ctx context.Context, op Operation) error {
 	now := s.o.Now()
-	return s.o.Store.Begin(ctx, op, now, now.Add(lease))
+	return s.o.Store.Begin(ctx, op, now, now.Add(lease), maxUnfinished)
+}
+
+// tooMany refuses what is beyond a bound on what one identity has under way.
+func tooMany(message string, most int) error {
+	return &fault.Error{Kind: fault.Throttled, Code: "too_many_operations", RetryAfter: 10 * time.Second, Message: fmt.Sprintf(message, most)}
 }
 
 // concluded ends the operation that stands in the way of a change if its task has ended and whoever follows it has not looked
@@ -251,7 +249,7 @@ func (s *Service) concluded(ctx context.Context, caller session.Caller, c change
 		return false
 	}
 	var t pve.Task
-	err := s.o.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
+	err := s.ask(ctx, caller, &c.op, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
 		t, err = host.TaskStatus(ctx, with, holder.UPID)
 		return err
 	})

@@ -34,12 +34,15 @@ const (
 
 // pursue sees an operation in state Sending or Running to its end, as long as the caller's session lives.
 func (s *Service) pursue(ctx context.Context, caller session.Caller, op Operation) {
-	door := op.NodeID
-	if found, err := s.o.Containers.Find(ctx, caller, op.NodeID, op.VMID); err == nil {
-		door = doorOf(found)
+	door, err := s.doorTo(ctx, caller, &op)
+	switch {
+	case errors.Is(err, errElsewhere):
+		s.conclude(ctx, op, Ending{State: Unknown, Error: elsewhere})
+		return
+	case err != nil:
+		return // whoever attends to its owner comes back to it
 	}
 	if op.UPID.IsZero() {
-		var err error
 		if op, err = s.search(ctx, caller, op, door, searchLong); err != nil || op.State != Running {
 			return
 		}
@@ -55,8 +58,12 @@ func (s *Service) search(ctx context.Context, caller session.Caller, op Operatio
 		if s.o.Pause(ctx, pollEvery) != nil || s.ctx.Err() != nil {
 			return op, nil
 		}
-		upid, err := s.find(ctx, caller, op, door)
+		upid, err := s.find(ctx, caller, &op, door)
 		switch {
+		case errors.Is(err, errElsewhere):
+			op.State, op.Error, op.End = Unknown, elsewhere, s.o.Now()
+			s.conclude(ctx, op, Ending{State: op.State, Error: op.Error})
+			return op, nil
 		case err == nil && !upid.IsZero():
 			return s.accept(ctx, op, upid)
 		case err == nil:
@@ -81,8 +88,8 @@ func (s *Service) search(ctx context.Context, caller session.Caller, op Operatio
 }
 
 // find looks for the task once. The zero UPID says that there is none.
-func (s *Service) find(ctx context.Context, caller session.Caller, op Operation, door string) (found pve.UPID, err error) {
-	err = s.o.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
+func (s *Service) find(ctx context.Context, caller session.Caller, op *Operation, door string) (found pve.UPID, err error) {
+	err = s.ask(ctx, caller, op, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
 		tasks, _, err := host.Tasks(ctx, with, op.Node, pve.TaskFilter{VMID: op.VMID, Source: pve.AllTasks, Limit: 50})
 		if err != nil {
 			return err
@@ -137,7 +144,7 @@ func (s *Service) follow(ctx context.Context, caller session.Caller, op Operatio
 			return
 		}
 		var t pve.Task
-		err := s.o.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
+		err := s.ask(ctx, caller, &op, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
 			t, err = host.TaskStatus(ctx, with, op.UPID)
 			return err
 		})
@@ -148,13 +155,21 @@ func (s *Service) follow(ctx context.Context, caller session.Caller, op Operatio
 		case sessionOver(err):
 			return
 		case err != nil:
-			if found, err := s.o.Containers.Find(ctx, caller, op.NodeID, op.VMID); err == nil {
-				door = doorOf(found) // another node of the same cluster may have taken over
+			// Another node of the same cluster may have taken over.
+			switch other, otherErr := s.doorTo(ctx, caller, &op); {
+			case otherErr == nil:
+				door = other
+			case errors.Is(err, errElsewhere) && errors.Is(otherErr, errElsewhere):
+				s.conclude(ctx, op, Ending{State: Unknown, Error: elsewhere})
+				return
 			}
 		case t.Running:
 			if now = s.o.Now(); now.Sub(held) >= renewAfter {
-				if ok, err := s.o.Store.Hold(ctx, op, now, now.Add(lease)); err == nil && ok {
+				switch ok, err := s.o.Store.Hold(ctx, op, now, now.Add(lease)); {
+				case err == nil && ok:
 					held = now
+				case err == nil && s.over(ctx, op):
+					return
 				}
 			}
 		default:
@@ -162,6 +177,12 @@ func (s *Service) follow(ctx context.Context, caller session.Caller, op Operatio
 			return
 		}
 	}
+}
+
+// over tells whether somebody else has ended an operation.
+func (s *Service) over(ctx context.Context, op Operation) bool {
+	stored, err := s.o.Store.Operation(ctx, op.Owner, op.ID)
+	return errors.Is(err, ErrNone) || err == nil && stored.State.Ended()
 }
 
 // outcome is how the operation of a task ended that has ended.

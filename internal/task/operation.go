@@ -72,6 +72,9 @@ type Ending struct {
 // not in a state in which it can be begun.
 var ErrNone = errors.New("no such operation")
 
+// ErrTooMany says that an identity has as many operations or runs under way as it may have.
+var ErrTooMany = errors.New("too many operations")
+
 // BusyError says that another operation has the container's lock.
 type BusyError struct{ Holder Operation }
 
@@ -83,9 +86,10 @@ func (e *BusyError) Error() string {
 // times come back to the millisecond, in UTC.
 type Store interface {
 	// Begin stores a new operation, or begins a waiting one, in state Sending, and takes the lock of its container until a
-	// time, in one step. It returns a *BusyError if another operation holds the lock at now, and ErrNone if the operation
-	// exists and is not waiting.
-	Begin(ctx context.Context, op Operation, now, until time.Time) error
+	// time, in one step. It returns a *BusyError if another operation holds the lock at now, ErrNone if the operation exists
+	// and is not waiting, and ErrTooMany if the owner has so many in state Sending or Running already, those of runs left
+	// out; one of a run is not counted.
+	Begin(ctx context.Context, op Operation, now, until time.Time, most int) error
 	// Hold extends an operation's lock, or takes it if nobody holds it at now, and tells whether the operation has it.
 	Hold(ctx context.Context, op Operation, now, until time.Time) (bool, error)
 	// NoteAfter stores Operation.After, before anything is sent.
@@ -99,16 +103,15 @@ type Store interface {
 	Operation(ctx context.Context, of session.Identity, id string) (Operation, error)
 	// Abandoned lists an identity's operations in state Sending or Running whose lock's lease is over at now, oldest first.
 	Abandoned(ctx context.Context, of session.Identity, now time.Time, most int) ([]Operation, error)
-	// Unfinished counts an identity's operations in state Sending or Running, those of runs left out.
-	Unfinished(ctx context.Context, of session.Identity) (int, error)
 	// Unseen lists an identity's operations that failed or are unknown and that it has not seen, newest first.
 	Unseen(ctx context.Context, of session.Identity, most int) ([]Operation, error)
 	// MarkSeen notes that an identity has seen the end of an operation, of all operations of a run, or with "" of all there
 	// are. It tells how many were marked.
 	MarkSeen(ctx context.Context, of session.Identity, id string) (int64, error)
 
-	// CreateRun stores a bulk run with its operations, all waiting or ended.
-	CreateRun(ctx context.Context, r Run, operations []Operation) error
+	// CreateRun stores a bulk run with its operations, all waiting or ended, in one step. It returns ErrTooMany if the owner
+	// has so many runs already whose operations have not all ended.
+	CreateRun(ctx context.Context, r Run, operations []Operation, most int) error
 	// Run returns a run of an identity with its operations in their order, or ErrNone.
 	Run(ctx context.Context, of session.Identity, id string) (Run, []Operation, error)
 	// DriveRun notes that a run is being worked on until a time.
@@ -117,8 +120,6 @@ type Store interface {
 	CancelWaiting(ctx context.Context, of session.Identity, run, why string, at time.Time) (int64, error)
 	// AbandonedRuns lists the ids of an identity's runs that have waiting operations and that nobody works on at now.
 	AbandonedRuns(ctx context.Context, of session.Identity, now time.Time) ([]string, error)
-	// UnfinishedRuns counts an identity's runs with operations that have not ended.
-	UnfinishedRuns(ctx context.Context, of session.Identity) (int, error)
 
 	// Lost lists operations of all identities that began before a time, have not ended, and whose lock's lease is over at now.
 	Lost(ctx context.Context, before, now time.Time, most int) ([]Operation, error)

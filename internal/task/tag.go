@@ -141,7 +141,7 @@ func (s *Service) tag(ctx context.Context, caller session.Caller, c change) (Ope
 			break
 		}
 		var config pve.ContainerConfig
-		err := s.o.Nodes.Call(ctx, caller, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
+		err := s.ask(ctx, caller, &op, c.door, func(ctx context.Context, host *pve.Host, with pve.Credentials) (err error) {
 			config, err = host.ContainerConfig(ctx, with, op.Node, op.VMID)
 			return err
 		})

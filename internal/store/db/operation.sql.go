@@ -371,6 +371,23 @@ func (q *Queries) ForgetRunsBefore(ctx context.Context, db DBTX, before int64) e
 	return err
 }
 
+const joinOperations = `-- name: JoinOperations :exec
+UPDATE operation SET cluster_id = ?1
+WHERE operation.cluster_id = ?2 AND operation.ended_at IS NULL
+    AND EXISTS (SELECT 1 FROM node WHERE node.id = operation.node_id AND node.cluster_id = ?1)
+`
+
+type JoinOperationsParams struct {
+	Into      string
+	ClusterID string
+}
+
+// What is under way through nodes of a cluster that was joined to another one is that one's.
+func (q *Queries) JoinOperations(ctx context.Context, db DBTX, arg JoinOperationsParams) error {
+	_, err := db.ExecContext(ctx, joinOperations, arg.Into, arg.ClusterID)
+	return err
+}
+
 const lockHolder = `-- name: LockHolder :one
 SELECT operation.id, operation.datacenter_id, operation.user_id, operation.node_id, operation.cluster_id, operation.member, operation.vmid, operation.name, operation."action", operation.bulk_id, operation.place, operation.state, operation.upid, operation.after_upid, operation.error, operation.created_at, operation.ended_at, operation.seen FROM operation
 JOIN container_lock ON container_lock.operation_id = operation.id

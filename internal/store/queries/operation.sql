@@ -47,6 +47,12 @@ INSERT INTO operation (
     sqlc.arg(created_at), sqlc.narg(ended_at), sqlc.arg(seen)
 );
 
+-- What is under way through nodes of a cluster that was joined to another one is that one's.
+-- name: JoinOperations :exec
+UPDATE operation SET cluster_id = sqlc.arg(into)
+WHERE operation.cluster_id = sqlc.arg(cluster_id) AND operation.ended_at IS NULL
+    AND EXISTS (SELECT 1 FROM node WHERE node.id = operation.node_id AND node.cluster_id = sqlc.arg(into));
+
 -- name: NoteAfter :exec
 UPDATE operation SET after_upid = sqlc.arg(after_upid) WHERE id = sqlc.arg(id) AND state = 'sending';
 

@@ -17,6 +17,9 @@ import (
 	"berth/internal/task"
 )
 
+// most is how many operations an identity may have under way where that does not matter.
+const most = 1000
+
 var (
 	begin = time.Date(2026, 3, 1, 12, 0, 0, 123_000_000, time.UTC)
 	until = begin.Add(30 * time.Second)
@@ -48,7 +51,7 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 	}
 	start := func(t *testing.T, s task.Store, op task.Operation) {
 		t.Helper()
-		must(t, s.Begin(ctx, op, begin, until))
+		must(t, s.Begin(ctx, op, begin, until, most))
 	}
 	end := func(t *testing.T, s task.Store, id string, e task.Ending) {
 		t.Helper()
@@ -108,7 +111,7 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		other := operation("b")
 		other.Owner = bob
 		var busy *task.BusyError
-		if err := s.Begin(ctx, other, begin.Add(29*time.Second), until); !errors.As(err, &busy) || busy.Holder.ID != "a" || busy.Holder.Owner != alice {
+		if err := s.Begin(ctx, other, begin.Add(29*time.Second), until, most); !errors.As(err, &busy) || busy.Holder.ID != "a" || busy.Holder.Owner != alice {
 			t.Fatalf("a second one: %v", err)
 		}
 		if _, err := s.Operation(ctx, bob, "b"); !errors.Is(err, task.ErrNone) {
@@ -119,12 +122,12 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		} {
 			free := operation("free " + name)
 			change(&free)
-			if err := s.Begin(ctx, free, begin, until); err != nil {
+			if err := s.Begin(ctx, free, begin, until, most); err != nil {
 				t.Errorf("another %s: %v", name, err)
 			}
 		}
 		end(t, s, "a", task.Ending{State: task.Done})
-		must(t, s.Begin(ctx, other, begin, until))
+		must(t, s.Begin(ctx, other, begin, until, most))
 	})
 
 	t.Run("an operation of a run has the lock of the cluster that it begins in", func(t *testing.T) {
@@ -153,7 +156,7 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 	t.Run("a lease runs out", func(t *testing.T) {
 		s := make(t)
 		start(t, s, operation("a"))
-		must(t, s.Begin(ctx, operation("b"), until, until.Add(time.Minute)))
+		must(t, s.Begin(ctx, operation("b"), until, until.Add(time.Minute), most))
 		if held, err := s.Hold(ctx, operation("a"), until, until.Add(time.Hour)); held || err != nil {
 			t.Errorf("taken back from another: %v, %v", held, err)
 		}
@@ -161,12 +164,12 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 			t.Errorf("renewed: %v, %v", held, err)
 		}
 		var busy *task.BusyError
-		if err := s.Begin(ctx, operation("c"), until.Add(59*time.Minute), until.Add(2*time.Hour)); !errors.As(err, &busy) || busy.Holder.ID != "b" {
+		if err := s.Begin(ctx, operation("c"), until.Add(59*time.Minute), until.Add(2*time.Hour), most); !errors.As(err, &busy) || busy.Holder.ID != "b" {
 			t.Errorf("while it is held: %v", err)
 		}
 		// The end of an operation that lost its lock takes nobody else's.
 		end(t, s, "a", task.Ending{State: task.Done})
-		if err := s.Begin(ctx, operation("d"), until, until.Add(time.Hour)); !errors.As(err, &busy) {
+		if err := s.Begin(ctx, operation("d"), until, until.Add(time.Hour), most); !errors.As(err, &busy) {
 			t.Errorf("the lock went with another's end: %v", err)
 		}
 		end(t, s, "b", task.Ending{State: task.Done})
@@ -187,7 +190,7 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		begun, refused := 0, 0
 		for i := range 16 {
 			wait.Go(func() {
-				err := s.Begin(ctx, operation(fmt.Sprint("op", i)), begin, until)
+				err := s.Begin(ctx, operation(fmt.Sprint("op", i)), begin, until, most)
 				var busy *task.BusyError
 				mu.Lock()
 				defer mu.Unlock()
@@ -220,9 +223,6 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		}
 		must(t, s.Accept(ctx, "b", upid(1)))
 		end(t, s, "c", task.Ending{State: task.Done})
-		if n, err := s.Unfinished(ctx, alice); n != 2 || err != nil {
-			t.Errorf("%d unfinished, %v", n, err)
-		}
 		if got := ids(s.Abandoned(ctx, alice, until.Add(-time.Millisecond), 10)); got != nil {
 			t.Errorf("%v while their leases hold", got)
 		}
@@ -283,7 +283,7 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 			}
 			want = append(want, op)
 		}
-		must(t, s.CreateRun(ctx, run, want))
+		must(t, s.CreateRun(ctx, run, want, 3))
 		gotRun, got, err := s.Run(ctx, alice, "r")
 		if err != nil || gotRun != run || !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v %+v, %v", gotRun, got, err)
@@ -293,14 +293,8 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		}
 		start(t, s, want[0])
 		must(t, s.Accept(ctx, want[0].ID, upid(1)))
-		if err := s.Begin(ctx, want[0], begin, until); !errors.Is(err, task.ErrNone) {
+		if err := s.Begin(ctx, want[0], begin, until, most); !errors.Is(err, task.ErrNone) {
 			t.Errorf("begun twice: %v", err)
-		}
-		if n, err := s.Unfinished(ctx, alice); n != 0 || err != nil {
-			t.Errorf("%d beside the run, %v", n, err)
-		}
-		if n, err := s.UnfinishedRuns(ctx, alice); n != 1 || err != nil {
-			t.Errorf("%d runs, %v", n, err)
 		}
 		abandoned := func(at time.Time) []string {
 			runs, err := s.AbandonedRuns(ctx, alice, at)
@@ -320,7 +314,7 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		if n, err := s.CancelWaiting(ctx, alice, "r", "enough", until); n != 3 || err != nil {
 			t.Errorf("canceled %d, %v", n, err)
 		}
-		if err := s.Begin(ctx, want[1], begin, until); !errors.Is(err, task.ErrNone) {
+		if err := s.Begin(ctx, want[1], begin, until, most); !errors.Is(err, task.ErrNone) {
 			t.Errorf("begun after it was canceled: %v", err)
 		}
 		if got := abandoned(until.Add(time.Hour)); got != nil {
@@ -336,9 +330,6 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		if !slices.Equal(states, []task.State{task.Done, task.Canceled, task.Canceled, task.Canceled, task.Failed}) || got[1].Error != "enough" || !got[1].End.Equal(until) {
 			t.Errorf("%v %+v", states, got[1])
 		}
-		if n, err := s.UnfinishedRuns(ctx, alice); n != 0 || err != nil {
-			t.Errorf("%d runs, %v", n, err)
-		}
 		if got := ids(s.Unseen(ctx, alice, 10)); !slices.Equal(got, []string{"op5"}) {
 			t.Errorf("unseen: %v", got)
 		}
@@ -349,6 +340,54 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		if _, _, err := s.Run(ctx, alice, "r"); !errors.Is(err, task.ErrNone) {
 			t.Errorf("not forgotten: %v", err)
 		}
+	})
+
+	t.Run("what is under way is bounded", func(t *testing.T) {
+		s := make(t)
+		var wait sync.WaitGroup
+		var mu sync.Mutex
+		begun, runs := 0, 0
+		count := func(n *int, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				*n++
+			case !errors.Is(err, task.ErrTooMany):
+				t.Error(err)
+			}
+		}
+		for i := range 12 {
+			op := operation(fmt.Sprint("op", i))
+			op.VMID += i
+			part := operation(fmt.Sprint("part", i))
+			part.VMID, part.State, part.BulkID = 200+i, task.Waiting, fmt.Sprint("r", i)
+			wait.Go(func() { count(&begun, s.Begin(ctx, op, begin, until, 4)) })
+			wait.Go(func() {
+				count(&runs, s.CreateRun(ctx, task.Run{ID: part.BulkID, Action: task.Start, Created: begin, Driven: until, Owner: alice}, []task.Operation{part}, 3))
+			})
+		}
+		wait.Wait()
+		if begun != 4 || runs != 3 {
+			t.Errorf("%d operations and %d runs, want 4 and 3", begun, runs)
+		}
+		other := operation("bob's")
+		other.VMID, other.Owner = 300, bob
+		must(t, s.Begin(ctx, other, begin, until, 1))
+		must(t, s.CreateRun(ctx, task.Run{ID: "bob's", Action: task.Start, Created: begin, Driven: until, Owner: bob}, nil, 1))
+		// Those of runs do not count, nor what has ended.
+		for i := range 12 {
+			id := fmt.Sprint("r", i)
+			if _, ops, err := s.Run(ctx, alice, id); err == nil {
+				must(t, s.Begin(ctx, ops[0], begin, until, 4))
+				end(t, s, ops[0].ID, task.Ending{State: task.Done})
+			}
+			if _, err := s.Operation(ctx, alice, fmt.Sprint("op", i)); err == nil {
+				end(t, s, fmt.Sprint("op", i), task.Ending{State: task.Done})
+			}
+		}
+		must(t, s.Begin(ctx, operation("later"), begin, until, 1))
+		must(t, s.CreateRun(ctx, task.Run{ID: "later", Action: task.Start, Created: begin, Driven: until, Owner: alice}, nil, 1))
 	})
 
 	t.Run("what is old is forgotten", func(t *testing.T) {
