@@ -1,11 +1,13 @@
 package task
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -183,4 +185,37 @@ func TestConfirmed(t *testing.T) {
 			t.Errorf("%q for %q: %v", test.typed, test.name, err)
 		}
 	}
+}
+
+// TestTurnsAreBounded: however many members a host says that it has, a run changes so many containers at a time, and each once.
+func TestTurnsAreBounded(t *testing.T) {
+	ops := make([]Operation, 0, 300)
+	for i := range 300 {
+		ops = append(ops, Operation{ID: fmt.Sprint(i), NodeID: "n", Node: fmt.Sprint("member", i/10), State: Waiting})
+	}
+	ops[7].State = Failed
+	var mu sync.Mutex
+	turns, members, all, most, mostOfMember := map[string]int{}, map[string]int{}, 0, 0, 0
+	full := make(chan struct{}) // closed when as many as may are at it
+	takeTurns(t.Context(), ops, func(op Operation) {
+		mu.Lock()
+		turns[op.ID]++
+		members[op.Node]++
+		all++
+		if most, mostOfMember = max(most, all), max(mostOfMember, members[op.Node]); len(turns) == perRun {
+			close(full)
+		}
+		mu.Unlock()
+		<-full
+		mu.Lock()
+		members[op.Node]--
+		all--
+		mu.Unlock()
+	})
+	if len(turns) != 299 || turns["7"] != 0 || most != perRun || mostOfMember != perMember {
+		t.Errorf("%d turns, at most %d at a time and %d of a member", len(turns), most, mostOfMember)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	takeTurns(ended, ops, func(op Operation) { t.Errorf("%s begun after the end", op.ID) })
 }

@@ -134,7 +134,7 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		s := make(t)
 		waiting := operation("a")
 		waiting.State, waiting.BulkID, waiting.Cluster, waiting.Node, waiting.Name = task.Waiting, "r", "", "", ""
-		must(t, s.CreateRun(ctx, task.Run{ID: "r", Owner: alice, Action: task.Start, Created: begin}, []task.Operation{waiting}))
+		must(t, s.CreateRun(ctx, task.Run{ID: "r", Owner: alice, Action: task.Start, Created: begin}, []task.Operation{waiting}, 3))
 		begun := operation("a")
 		begun.BulkID = "r"
 		start(t, s, begun)
@@ -144,11 +144,11 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		other := operation("b")
 		other.Owner = bob
 		var busy *task.BusyError
-		if err := s.Begin(ctx, other, begin, until); !errors.As(err, &busy) || busy.Holder.ID != "a" {
+		if err := s.Begin(ctx, other, begin, until, most); !errors.As(err, &busy) || busy.Holder.ID != "a" {
 			t.Errorf("another one of the same container: %v", err)
 		}
 		other.Cluster = "d"
-		if err := s.Begin(ctx, other, begin, until); err != nil {
+		if err := s.Begin(ctx, other, begin, until, most); err != nil {
 			t.Errorf("the same VMID of another cluster: %v", err)
 		}
 	})
