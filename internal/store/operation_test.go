@@ -44,9 +44,15 @@ func TestEndHasItsEntry(t *testing.T) {
 func TestOperationsJoinWithTheirNodes(t *testing.T) {
 	suite(t, func(t *testing.T, fresh func(t *testing.T) *Store) {
 		s, ctx := fresh(t), t.Context()
-		alice := session.Identity{Datacenter: "dc", UserID: "alice@pve"}
+		fill(t, s, 1)
+		hosts, err := s.LoginHosts(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dc := hosts[0].Datacenter
+		alice := session.Identity{Datacenter: dc, UserID: "carol@pve"}
 		now := time.UnixMilli(1_700_000_000_000)
-		welcomed := node.Record{Node: node.Node{ID: "own", Owner: alice, Name: "own", Cluster: "dc", Credential: node.BySession, IsDefault: true, Created: now}}
+		welcomed := node.Record{Node: node.Node{ID: "own", Owner: alice, Name: "own", Cluster: dc, Credential: node.BySession, IsDefault: true, Created: now}}
 		if _, err := s.Welcome(ctx, welcomed, now); err != nil {
 			t.Fatal(err)
 		}
@@ -61,15 +67,15 @@ func TestOperationsJoinWithTheirNodes(t *testing.T) {
 			}
 		}
 		begin("a", "other", "c", 101)
-		begin("b", "own", "dc", 102)
+		begin("b", "own", dc, 102)
 		begin("c", "other", "c", 103)
 		if _, err := s.EndOperation(ctx, "c", task.Ending{State: task.Done, At: now}); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.JoinClusters(ctx, "one", []string{"c", "dc"}); err != nil {
+		if err := s.JoinClusters(ctx, "one", []string{"c", dc}); err != nil {
 			t.Fatal(err)
 		}
-		for id, want := range map[string]string{"a": "one", "b": "dc", "c": "c"} {
+		for id, want := range map[string]string{"a": "one", "b": dc, "c": "c"} {
 			if op, err := s.Operation(ctx, alice, id); err != nil || op.Cluster != want {
 				t.Errorf("%s: cluster %q, %v; want %q", id, op.Cluster, err, want)
 			}
