@@ -233,3 +233,41 @@ func TestByKeyboardAlone(t *testing.T) {
 	p.press(kb.Enter)
 	p.untilPath("/login?signed-out")
 }
+
+// TestOnAPhone starts a container and stops it again on 390 pixels: what it takes is within reach and on the screen.
+func TestOnAPhone(t *testing.T) {
+	t.Parallel()
+	p, dc, _, _ := lifecycle(t, nil)
+	for _, screen := range screens {
+		if screen.name == "phone-light" {
+			p.lookAt(screen)
+		}
+	}
+	p.goTo("/")
+	p.until("the list on a narrow screen", `innerWidth === 390 && document.querySelector("#rows tr")`)
+	fits := func(selector string) {
+		t.Helper()
+		box := eval[[]float64](p, `(({left, right}) => [left, right])(document.querySelector(`+quote(selector)+`).getBoundingClientRect())`)
+		if box[0] < 0 || box[1] > 390 {
+			t.Errorf("%s goes from %.0f to %.0f", selector, box[0], box[1])
+		}
+	}
+	p.fill("q", "jellyfin")
+	p.untilRows("102")
+	p.click(row(102) + " [data-menu]")
+	p.until("a menu", `document.querySelector("#row-menu:popover-open")`)
+	fits("#row-menu")
+	p.click("#row-menu [data-action=start]")
+	p.untilStatus(102, "running")
+	p.until("the start to be over", `!document.querySelector('`+row(102)+`').dataset.refused.includes("stop:")`)
+	p.click(row(102) + " [data-menu]")
+	p.until("a menu", `document.querySelector("#row-menu:popover-open")`)
+	p.click("#row-menu [data-action=stop]")
+	p.until("a dialog", `document.querySelector("#ask[open] form")`)
+	fits("#ask")
+	p.click("#ask button[type=submit]")
+	p.untilStatus(102, "stopped")
+	if starts, stops := dc.Accepted(102, "start"), dc.Accepted(102, "stop"); starts != 1 || stops != 1 {
+		t.Errorf("%d starts and %d stops", starts, stops)
+	}
+}
