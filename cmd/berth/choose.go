@@ -28,6 +28,9 @@ func choose(fleet client.Fleet, ref string) (client.Container, error) {
 			found = append(found, one)
 		}
 	}
+	if unread := unreadNodes(fleet, node, qualified); len(unread) > 0 && len(found) < 2 {
+		return client.Container{}, unreadError(ref, found, unread)
+	}
 	switch len(found) {
 	case 0:
 		return client.Container{}, &fault.Error{Kind: fault.NotFound, Message: fmt.Sprintf("There is no container %q.", client.Printable(ref))}
@@ -40,6 +43,28 @@ func choose(fleet client.Fleet, ref string) (client.Container, error) {
 		fmt.Fprintf(&b, "\n  %s  %s on %s", reference(one, found, names), word(one.Name), word(one.Node))
 	}
 	return client.Container{}, usageError{fmt.Errorf("%s", b.String())}
+}
+
+// unreadNodes are the names of the nodes that may have what was asked for, but of which nothing is known. A node that was
+// named by its cluster member is known, or there would be no member to name.
+func unreadNodes(fleet client.Fleet, node string, qualified bool) []string {
+	var names []string
+	for _, n := range fleet.Nodes {
+		if n.Unknown() && (!qualified || n.NodeID == node || strings.EqualFold(n.Name, node)) {
+			names = append(names, client.Printable(n.Name))
+		}
+	}
+	return names
+}
+
+// unreadError says that it can't be told which container is meant, or whether there is one.
+func unreadError(ref string, found []client.Container, unread []string) error {
+	message := fmt.Sprintf("Whether there is a container %q can't be told: %s can't be read.", client.Printable(ref), strings.Join(unread, ", "))
+	if len(found) == 1 {
+		message = fmt.Sprintf("%q may also be a container of %s, which can't be read. Say NODE/VMID: %s is known.",
+			client.Printable(ref), strings.Join(unread, ", "), called(found[0]))
+	}
+	return &fault.Error{Kind: fault.Unreachable, Message: message}
 }
 
 // reference is how a container can be named so that none of the others is meant: by the name of its node, or by its id where

@@ -30,6 +30,9 @@ func (lsCommand) Help() string {
 
 // Run lists containers.
 func (c *lsCommand) Run(ctx context.Context, stdout io.Writer) error {
+	if !slices.Contains([]string{"", "running", "stopped", "other"}, c.Status) {
+		return usageError{fmt.Errorf("--status: %q is none of running, stopped, other", client.Printable(c.Status))}
+	}
 	berth, err := c.open()
 	if err != nil {
 		return err
@@ -40,6 +43,12 @@ func (c *lsCommand) Run(ctx context.Context, stdout io.Writer) error {
 	}
 	names := nodeNames(fleet)
 	if c.Node != "" {
+		// What else was asked for may have left out the containers that a member is known by.
+		if c.Search == "" && c.Status == "" && c.Tag == "" {
+			if err := knowsNode(fleet, c.Node, names); err != nil {
+				return err
+			}
+		}
 		fleet.Items = slices.DeleteFunc(fleet.Items, func(one client.Container) bool { return !isAt(one, c.Node, names) })
 	}
 	tellProblems(os.Stderr, fleet)
@@ -61,6 +70,21 @@ func (c *lsCommand) Run(ctx context.Context, stdout io.Writer) error {
 			uptime(one.Uptime), words(one.Addresses), words(one.Tags))
 	}
 	return table.Flush()
+}
+
+// knowsNode refuses a name that is neither a node's nor a member's that has containers, and says which nodes there are.
+func knowsNode(fleet client.Fleet, node string, names map[string]string) error {
+	known := make([]string, 0, len(fleet.Nodes))
+	for _, n := range fleet.Nodes {
+		if n.NodeID == node || strings.EqualFold(n.Name, node) {
+			return nil
+		}
+		known = append(known, client.Printable(n.Name))
+	}
+	if slices.ContainsFunc(fleet.Items, func(one client.Container) bool { return isAt(one, node, names) }) {
+		return nil
+	}
+	return usageError{fmt.Errorf("--node: there is no node %q; there are: %s", client.Printable(node), strings.Join(known, ", "))}
 }
 
 // tellProblems says which nodes could not be read.

@@ -113,6 +113,37 @@ func TestPowerWithAccessTokens(t *testing.T) {
 	d.stop()
 }
 
+// TestChooseBesideUnreadNodes: a name that a node which can't be read may have too is not taken for the one that is known.
+func TestChooseBesideUnreadNodes(t *testing.T) {
+	readAt := time.Unix(1, 0)
+	fleet := client.Fleet{
+		Items: []client.Container{{NodeID: "n1", Node: "pve1", VMID: 100, Name: "web"}, {NodeID: "n3", Node: "pve3", VMID: 101, Name: "db"}},
+		Nodes: []client.Node{
+			{NodeID: "n1", Name: "attic", ReadAt: readAt}, {NodeID: "n2", Name: "cellar", Problem: "it doesn't answer", Code: "host_unreachable"},
+			{NodeID: "n3", Name: "shed", Problem: "it doesn't answer", Code: "host_unreachable", ReadAt: readAt},
+			{NodeID: "n4", Name: "mine", Problem: "it needs a sign-in", Code: "sign_in_needed"},
+		},
+	}
+	for _, ref := range []string{"web", "100", "db", "nothing", "cellar/100"} {
+		if _, err := choose(fleet, ref); statusOf(err) != statusUnreachable || !strings.Contains(err.Error(), "cellar") {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	for ref, want := range map[string]string{"attic/web": "n1", "pve1/100": "n1", "shed/db": "n3"} {
+		if one, err := choose(fleet, ref); err != nil || one.NodeID != want {
+			t.Errorf("%s: %+v, %v", ref, one, err)
+		}
+	}
+	if err := knowsNode(fleet, "barn", nodeNames(fleet)); statusOf(err) != statusUsage || !strings.Contains(err.Error(), "attic, cellar, shed, mine") {
+		t.Errorf("a node that is not there: %v", err)
+	}
+	for _, node := range []string{"Attic", "n2", "pve3"} {
+		if err := knowsNode(fleet, node, nodeNames(fleet)); err != nil {
+			t.Errorf("%s: %v", node, err)
+		}
+	}
+}
+
 func TestChoose(t *testing.T) {
 	fleet := client.Fleet{
 		Items: []client.Container{

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 )
 
 // Container is one container. Its JSON is what `berth ls --json` prints.
@@ -32,6 +33,15 @@ type Node struct {
 	NodeID  string `json:"nodeId"`
 	Name    string `json:"name"`
 	Problem string `json:"problem"` // why its containers are those last known; empty when they are current
+	// Code is the problem's own; ReadAt is when its containers were read last, the zero time if nothing is known of them.
+	Code   string    `json:"code,omitzero"`
+	ReadAt time.Time `json:"readAt,omitzero"`
+}
+
+// Unknown tells whether the node may have containers that are not in the list. One that can be used with a sign-in alone
+// has none for who comes with an access token.
+func (n Node) Unknown() bool {
+	return n.Problem != "" && n.ReadAt.IsZero() && n.Code != "sign_in_needed"
 }
 
 // Query chooses containers; what is empty chooses nothing.
