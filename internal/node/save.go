@@ -147,6 +147,9 @@ func notStored(err error) error {
 		return &fault.Error{Kind: fault.Conflict, Code: "too_many_nodes", Message: "You can have 100 nodes, and have them. Remove one first."}
 	case errors.Is(err, ErrNone):
 		return fault.NoSuch("node")
+	case errors.Is(err, ErrChanged):
+		return &fault.Error{Kind: fault.Conflict, Code: "changed_meanwhile", Message: "The node was changed meanwhile, so this was not saved.",
+			Hint: "Look at it as it is now, and change it again."}
 	}
 	return storeDown(err)
 }
@@ -230,12 +233,13 @@ func (s *Service) rename(ctx context.Context, caller session.Caller, r Record, i
 		if err := free(records, name, r.ID); err != nil {
 			return Saved{}, err
 		}
-		was := r.Name
-		r.Name = name
-		if err := s.store.ChangeNode(ctx, r, ""); err != nil {
+		err := s.store.RenameNode(ctx, r.Owner, r.ID, name)
+		s.changed(r.Owner)
+		if err != nil {
 			return Saved{}, notStored(err)
 		}
-		s.changed(r.Owner)
+		was := r.Name
+		r.Name = name
 		s.note(ctx, caller, audit.NodeChange, r, "was called "+was)
 	}
 	if err := s.settle(ctx, caller, r, in); err != nil {
@@ -338,6 +342,7 @@ func (s *Service) save(ctx context.Context, caller session.Caller, p plan, r Rec
 		if made.ID != "" {
 			s.unmake(ctx, made, w)
 		}
+		s.changed(r.Owner) // what it was made from may be out of date
 		return Saved{}, notStored(err)
 	}
 	s.changed(r.Owner)
@@ -409,11 +414,11 @@ func (s *Service) noteMembers(ctx context.Context, r Record, f found) error {
 	if len(f.members.Names) == 0 {
 		return nil // it told nothing this time, which makes nothing untrue
 	}
-	if err := s.store.NoteMembers(ctx, r.Owner, r.ID, f.peer.Fingerprint, f.members); err != nil {
+	r.Fingerprint, r.Members = f.peer.Fingerprint, f.members
+	if err := s.store.NoteMembers(ctx, r); err != nil {
 		return err
 	}
 	s.changed(r.Owner)
-	r.Fingerprint, r.Members = f.peer.Fingerprint, f.members
 	return s.join(ctx, r)
 }
 

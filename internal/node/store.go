@@ -18,6 +18,8 @@ type Record struct {
 	Members Members
 	// SaidGroup is shared by nodes whose owner said that they lead to the same installation; empty for none.
 	SaidGroup string
+	// Version counts the changes of what else is in a record that a change would write back; the store counts it.
+	Version int64
 }
 
 // Members is what a node showed of the installation behind it when it was tested last. A host may write into it what it
@@ -69,6 +71,8 @@ var (
 	ErrNone = errors.New("no such node")
 	// ErrNameTaken says that another node of the identity has the name.
 	ErrNameTaken = errors.New("the name is taken")
+	// ErrChanged says that a node is not what a change of it was made from any more.
+	ErrChanged = errors.New("the node has changed meanwhile")
 	// ErrTooMany says that the identity has as many nodes as it may have.
 	ErrTooMany = errors.New("too many nodes")
 )
@@ -95,10 +99,14 @@ type Store interface {
 	// ErrNoIdentity.
 	CreateNode(ctx context.Context, r Record, made string, most int) error
 	// ChangeNode replaces a node, but for whether it is the default. A made token that it used before is left over. made is
-	// as for CreateNode. It returns ErrNameTaken, or ErrNone if the node is not there any more.
+	// as for CreateNode. It returns ErrNameTaken, ErrNone if the node is not there any more, or ErrChanged if it has
+	// another version than r.
 	ChangeNode(ctx context.Context, r Record, made string) error
-	// NoteMembers notes what a node showed when it was tested. One that was removed in the meantime stays so.
-	NoteMembers(ctx context.Context, of session.Identity, id string, shown pve.Fingerprint, m Members) error
+	// RenameNode changes nothing but a node's name. It returns ErrNameTaken or ErrNone.
+	RenameNode(ctx context.Context, of session.Identity, id, name string) error
+	// NoteMembers notes the fingerprint and the members that a node showed when it was tested. One that was removed in the
+	// meantime, or leads to another address, stays as it is.
+	NoteMembers(ctx context.Context, r Record) error
 	// RemoveNode removes a node; a made token of its is left over. If it was the default, the next by name is. It returns
 	// ErrNone if there is none.
 	RemoveNode(ctx context.Context, of session.Identity, id string) error

@@ -94,7 +94,7 @@ func (s *Store) CreateNode(ctx context.Context, r node.Record, made string, most
 		if count >= int64(most) {
 			return node.ErrTooMany
 		}
-		if err := s.nameIsFree(ctx, tx, r); err != nil {
+		if err := s.nameIsFree(ctx, tx, of, r.ID, r.Name); err != nil {
 			return err
 		}
 		if r.IsDefault = r.IsDefault || count == 0; r.IsDefault {
@@ -113,7 +113,7 @@ func (s *Store) CreateNode(ctx context.Context, r node.Record, made string, most
 func (s *Store) ChangeNode(ctx context.Context, r node.Record, made string) error {
 	of := r.Owner
 	return s.inTransaction(ctx, func(tx *sql.Tx) error {
-		if err := s.nameIsFree(ctx, tx, r); err != nil {
+		if err := s.nameIsFree(ctx, tx, of, r.ID, r.Name); err != nil {
 			return err
 		}
 		members, err := json.Marshal(r.Members)
@@ -125,9 +125,12 @@ func (s *Store) ChangeNode(ctx context.Context, r node.Record, made string) erro
 			LoginHostID: nullable(r.LoginHost), Credential: string(r.Credential), KeyPin: pinBytes(r.Key),
 			Fingerprint: fingerprintBytes(r.Fingerprint), Members: string(members), ClusterID: r.Cluster, GroupID: r.SaidGroup,
 			TokenID: r.TokenID, Secret: r.Secret, TokenExpiresAt: toMillis(r.TokenExpires),
-			ID: r.ID, DatacenterID: of.Datacenter, UserID: of.UserID,
+			ID: r.ID, DatacenterID: of.Datacenter, UserID: of.UserID, Version: r.Version,
 		})
-		if err := orNone(n, err, node.ErrNone); err != nil {
+		if err == nil && n == 0 {
+			return s.lost(ctx, tx, of, r.ID)
+		}
+		if err != nil {
 			return err
 		}
 		if err := s.leaveTokens(ctx, tx, of, r.ID, r.TokenID); err != nil {
@@ -137,14 +140,40 @@ func (s *Store) ChangeNode(ctx context.Context, r node.Record, made string) erro
 	})
 }
 
+// lost tells why a change met no row: the node is gone, or it is another one by now.
+func (s *Store) lost(ctx context.Context, tx *sql.Tx, of session.Identity, id string) error {
+	_, err := s.queries.NodeOf(ctx, tx, db.NodeOfParams{ID: id, DatacenterID: of.Datacenter, UserID: of.UserID})
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return node.ErrNone
+	case err != nil:
+		return err
+	}
+	return node.ErrChanged
+}
+
+// RenameNode implements node.Store.
+func (s *Store) RenameNode(ctx context.Context, of session.Identity, id, name string) error {
+	return s.inTransaction(ctx, func(tx *sql.Tx) error {
+		if err := s.nameIsFree(ctx, tx, of, id, name); err != nil {
+			return err
+		}
+		n, err := s.queries.RenameNode(ctx, tx, db.RenameNodeParams{
+			Name: name, NameKey: nameKey(name), ID: id, DatacenterID: of.Datacenter, UserID: of.UserID,
+		})
+		return orNone(n, err, node.ErrNone)
+	})
+}
+
 // NoteMembers implements node.Store.
-func (s *Store) NoteMembers(ctx context.Context, of session.Identity, id string, shown pve.Fingerprint, m node.Members) error {
-	text, err := json.Marshal(m)
+func (s *Store) NoteMembers(ctx context.Context, r node.Record) error {
+	text, err := json.Marshal(r.Members)
 	if err != nil {
 		return err
 	}
 	return s.queries.NoteMembers(ctx, s.writer, db.NoteMembersParams{
-		Fingerprint: fingerprintBytes(shown), Members: string(text), ID: id, DatacenterID: of.Datacenter, UserID: of.UserID,
+		Fingerprint: fingerprintBytes(r.Fingerprint), Members: string(text), ID: r.ID, DatacenterID: r.Owner.Datacenter,
+		UserID: r.Owner.UserID, Host: r.Address.Host, Port: int64(r.Address.Port),
 	})
 }
 
@@ -318,14 +347,14 @@ func (s *Store) leaveTokens(ctx context.Context, tx *sql.Tx, of session.Identity
 }
 
 // nameIsFree returns ErrNameTaken if another node of the same owner has the name.
-func (s *Store) nameIsFree(ctx context.Context, tx *sql.Tx, r node.Record) error {
-	id, err := s.queries.NodeNamed(ctx, tx, db.NodeNamedParams{
-		DatacenterID: r.Owner.Datacenter, UserID: r.Owner.UserID, NameKey: nameKey(r.Name),
+func (s *Store) nameIsFree(ctx context.Context, tx *sql.Tx, of session.Identity, id, name string) error {
+	other, err := s.queries.NodeNamed(ctx, tx, db.NodeNamedParams{
+		DatacenterID: of.Datacenter, UserID: of.UserID, NameKey: nameKey(name),
 	})
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil
-	case err == nil && id != r.ID:
+	case err == nil && other != id:
 		return node.ErrNameTaken
 	}
 	return err
@@ -413,7 +442,7 @@ func nodeRecord(row db.Node) (node.Record, error) {
 			LoginHost: row.LoginHostID.String, TokenID: row.TokenID, TokenExpires: orZero(row.TokenExpiresAt),
 			Cluster: row.ClusterID, IsDefault: row.IsDefault, Created: fromMillis(row.CreatedAt),
 		},
-		Secret: row.Secret, SaidGroup: row.GroupID,
+		Secret: row.Secret, SaidGroup: row.GroupID, Version: row.Version,
 	}
 	var err, unreadable error
 	r.Key, err = pin(row.KeyPin)

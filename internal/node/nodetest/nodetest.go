@@ -227,8 +227,82 @@ func Contract(t *testing.T, empty func(t *testing.T) Fixture) {
 		if err := f.Store.ChangeNode(ctx, changed, ""); err != nil {
 			t.Fatal(err)
 		}
+		want.Version = 1
 		if got := list(t, f, first.Owner); !reflect.DeepEqual(got, []node.Record{first, want}) {
 			t.Errorf("listed\n%+v, want\n%+v", got[1], want)
+		}
+	})
+	t.Run("a change counts only if it was made from the node as it is", func(t *testing.T) {
+		for what, meanwhile := range map[string]func(f Fixture, r node.Record) error{
+			"changed": func(f Fixture, r node.Record) error {
+				r.Address.Host = "10.0.0.3"
+				return f.Store.ChangeNode(ctx, r, "")
+			},
+			"renamed": func(f Fixture, r node.Record) error { return f.Store.RenameNode(ctx, r.Owner, r.ID, "other") },
+			"grouped": func(f Fixture, r node.Record) error { return f.Store.GroupNodes(ctx, r.Owner, "said", r.ID) },
+			"joined":  func(f Fixture, r node.Record) error { return f.Store.JoinClusters(ctx, "into", []string{r.Cluster}) },
+		} {
+			f := empty(t)
+			r := create(t, f, byToken(f.welcome(t).Owner, "second"))
+			if err := meanwhile(f, r); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			before := list(t, f, r.Owner)[1]
+			r.Secret = []byte("old")
+			wantErr(t, what, f.Store.ChangeNode(ctx, r, ""), node.ErrChanged)
+			if got := list(t, f, r.Owner)[1]; !reflect.DeepEqual(got, before) {
+				t.Errorf("%s, then lost a change:\n%+v, want\n%+v", what, got, before)
+			}
+			before.TokenID = "alice@pve!again"
+			if err := f.Store.ChangeNode(ctx, before, ""); err != nil {
+				t.Errorf("%s, then changed as it is: %v", what, err)
+			}
+		}
+	})
+	t.Run("of many changes at once one counts", func(t *testing.T) {
+		f := empty(t)
+		r := create(t, f, byToken(f.welcome(t).Owner, "second"))
+		errs := make([]error, 20)
+		var wg sync.WaitGroup
+		for i := range errs {
+			wg.Go(func() { errs[i] = f.Store.ChangeNode(ctx, r, "") })
+		}
+		wg.Wait()
+		if n := count(errs, nil); n != 1 {
+			t.Errorf("%d changes were stored: %v", n, errs)
+		}
+	})
+	t.Run("a new name changes nothing else", func(t *testing.T) {
+		f := empty(t)
+		mine, other := f.welcome(t), stranger(t, f)
+		want := create(t, f, byToken(mine.Owner, "second"))
+		wantErr(t, "taken", f.Store.RenameNode(ctx, mine.Owner, want.ID, "HOME"), node.ErrNameTaken)
+		wantErr(t, "somebody else's", f.Store.RenameNode(ctx, other, want.ID, "mine now"), node.ErrNone)
+		if err := f.Store.RenameNode(ctx, mine.Owner, want.ID, "SECOND"); err != nil {
+			t.Fatal(err)
+		}
+		want.Name, want.Version = "SECOND", 1
+		if got := list(t, f, mine.Owner)[1]; !reflect.DeepEqual(got, want) {
+			t.Errorf("renamed\n%+v, want\n%+v", got, want)
+		}
+	})
+	t.Run("what a test found counts for the address that was tested", func(t *testing.T) {
+		f := empty(t)
+		r := create(t, f, byToken(f.welcome(t).Owner, "second"))
+		r.Fingerprint, r.Members = pve.Fingerprint{5}, node.Members{Names: []string{"pve9"}}
+		if err := f.Store.NoteMembers(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+		if got := list(t, f, r.Owner)[1]; !reflect.DeepEqual(got, r) {
+			t.Errorf("noted\n%+v, want\n%+v", got, r)
+		}
+		late := r
+		late.Address.Port, late.Fingerprint = 8007, pve.Fingerprint{6}
+		if err := f.Store.NoteMembers(ctx, late); err != nil {
+			t.Fatal(err)
+		}
+		if got := list(t, f, r.Owner)[1]; !reflect.DeepEqual(got, r) {
+			t.Errorf("noted of another address\n%+v, want\n%+v", got, r)
 		}
 	})
 	t.Run("what is somebody else's can't be changed", func(t *testing.T) {
@@ -420,6 +494,7 @@ func tokens(t *testing.T, f Fixture) {
 
 	r.Name = "renamed"
 	do(f.Store.ChangeNode(ctx, r, ""))
+	r.Version++
 	check(begun) // a node that keeps its token leaves none over
 	second := begun
 	second.ID, second.TokenID, second.Created = "t2", "alice@pve!berth-2", begin.Add(time.Minute)

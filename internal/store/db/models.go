@@ -139,6 +139,7 @@ type Node struct {
 	Secret         []byte
 	TokenExpiresAt int64
 	CreatedAt      int64
+	Version        int64
 }
 
 type Operation struct {

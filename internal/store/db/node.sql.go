@@ -64,8 +64,9 @@ UPDATE node SET
     login_host_id = ?5, credential = ?6, key_pin = ?7,
     fingerprint = ?8, members = ?9, cluster_id = ?10,
     group_id = ?11, token_id = ?12, secret = ?13,
-    token_expires_at = ?14
+    token_expires_at = ?14, version = version + 1
 WHERE id = ?15 AND datacenter_id = ?16 AND user_id = ?17
+    AND version = ?18
 `
 
 type ChangeNodeParams struct {
@@ -86,6 +87,7 @@ type ChangeNodeParams struct {
 	ID             string
 	DatacenterID   string
 	UserID         string
+	Version        int64
 }
 
 // What is the default is changed by the two queries below alone.
@@ -108,6 +110,7 @@ func (q *Queries) ChangeNode(ctx context.Context, db DBTX, arg ChangeNodeParams)
 		arg.ID,
 		arg.DatacenterID,
 		arg.UserID,
+		arg.Version,
 	)
 	if err != nil {
 		return 0, err
@@ -327,7 +330,7 @@ func (q *Queries) DeleteNode(ctx context.Context, db DBTX, arg DeleteNodeParams)
 }
 
 const groupNode = `-- name: GroupNode :execrows
-UPDATE node SET group_id = ?1
+UPDATE node SET group_id = ?1, version = version + 1
 WHERE id = ?2 AND datacenter_id = ?3 AND user_id = ?4
 `
 
@@ -352,7 +355,7 @@ func (q *Queries) GroupNode(ctx context.Context, db DBTX, arg GroupNodeParams) (
 }
 
 const joinCluster = `-- name: JoinCluster :exec
-UPDATE node SET cluster_id = ?1
+UPDATE node SET cluster_id = ?1, version = version + 1
 WHERE cluster_id = ?2 AND credential <> 'session'
 `
 
@@ -460,7 +463,7 @@ func (q *Queries) NodeNamed(ctx context.Context, db DBTX, arg NodeNamedParams) (
 }
 
 const nodeOf = `-- name: NodeOf :one
-SELECT id, datacenter_id, user_id, name, name_key, host, port, login_host_id, credential, key_pin, fingerprint, members, cluster_id, group_id, is_default, token_id, secret, token_expires_at, created_at FROM node
+SELECT id, datacenter_id, user_id, name, name_key, host, port, login_host_id, credential, key_pin, fingerprint, members, cluster_id, group_id, is_default, token_id, secret, token_expires_at, created_at, version FROM node
 WHERE id = ?1 AND datacenter_id = ?2 AND user_id = ?3
 `
 
@@ -493,12 +496,13 @@ func (q *Queries) NodeOf(ctx context.Context, db DBTX, arg NodeOfParams) (Node, 
 		&i.Secret,
 		&i.TokenExpiresAt,
 		&i.CreatedAt,
+		&i.Version,
 	)
 	return i, err
 }
 
 const nodes = `-- name: Nodes :many
-SELECT id, datacenter_id, user_id, name, name_key, host, port, login_host_id, credential, key_pin, fingerprint, members, cluster_id, group_id, is_default, token_id, secret, token_expires_at, created_at FROM node
+SELECT id, datacenter_id, user_id, name, name_key, host, port, login_host_id, credential, key_pin, fingerprint, members, cluster_id, group_id, is_default, token_id, secret, token_expires_at, created_at, version FROM node
 WHERE datacenter_id = ?1 AND user_id = ?2
 ORDER BY is_default DESC, name_key
 `
@@ -537,6 +541,7 @@ func (q *Queries) Nodes(ctx context.Context, db DBTX, arg NodesParams) ([]Node, 
 			&i.Secret,
 			&i.TokenExpiresAt,
 			&i.CreatedAt,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -552,7 +557,7 @@ func (q *Queries) Nodes(ctx context.Context, db DBTX, arg NodesParams) ([]Node, 
 }
 
 const nodesWithFingerprint = `-- name: NodesWithFingerprint :many
-SELECT id, datacenter_id, user_id, name, name_key, host, port, login_host_id, credential, key_pin, fingerprint, members, cluster_id, group_id, is_default, token_id, secret, token_expires_at, created_at FROM node WHERE fingerprint = ?1
+SELECT id, datacenter_id, user_id, name, name_key, host, port, login_host_id, credential, key_pin, fingerprint, members, cluster_id, group_id, is_default, token_id, secret, token_expires_at, created_at, version FROM node WHERE fingerprint = ?1
 `
 
 func (q *Queries) NodesWithFingerprint(ctx context.Context, db DBTX, fingerprint []byte) ([]Node, error) {
@@ -584,6 +589,7 @@ func (q *Queries) NodesWithFingerprint(ctx context.Context, db DBTX, fingerprint
 			&i.Secret,
 			&i.TokenExpiresAt,
 			&i.CreatedAt,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -599,7 +605,7 @@ func (q *Queries) NodesWithFingerprint(ctx context.Context, db DBTX, fingerprint
 }
 
 const nodesWithKey = `-- name: NodesWithKey :many
-SELECT id, datacenter_id, user_id, name, name_key, host, port, login_host_id, credential, key_pin, fingerprint, members, cluster_id, group_id, is_default, token_id, secret, token_expires_at, created_at FROM node WHERE key_pin = ?1
+SELECT id, datacenter_id, user_id, name, name_key, host, port, login_host_id, credential, key_pin, fingerprint, members, cluster_id, group_id, is_default, token_id, secret, token_expires_at, created_at, version FROM node WHERE key_pin = ?1
 `
 
 func (q *Queries) NodesWithKey(ctx context.Context, db DBTX, keyPin []byte) ([]Node, error) {
@@ -631,6 +637,7 @@ func (q *Queries) NodesWithKey(ctx context.Context, db DBTX, keyPin []byte) ([]N
 			&i.Secret,
 			&i.TokenExpiresAt,
 			&i.CreatedAt,
+			&i.Version,
 		); err != nil {
 			return nil, err
 		}
@@ -648,6 +655,7 @@ func (q *Queries) NodesWithKey(ctx context.Context, db DBTX, keyPin []byte) ([]N
 const noteMembers = `-- name: NoteMembers :exec
 UPDATE node SET fingerprint = ?1, members = ?2
 WHERE id = ?3 AND datacenter_id = ?4 AND user_id = ?5
+    AND host = ?6 AND port = ?7
 `
 
 type NoteMembersParams struct {
@@ -656,6 +664,8 @@ type NoteMembersParams struct {
 	ID           string
 	DatacenterID string
 	UserID       string
+	Host         string
+	Port         int64
 }
 
 func (q *Queries) NoteMembers(ctx context.Context, db DBTX, arg NoteMembersParams) error {
@@ -665,6 +675,8 @@ func (q *Queries) NoteMembers(ctx context.Context, db DBTX, arg NoteMembersParam
 		arg.ID,
 		arg.DatacenterID,
 		arg.UserID,
+		arg.Host,
+		arg.Port,
 	)
 	return err
 }
@@ -702,6 +714,33 @@ func (q *Queries) Preferences(ctx context.Context, db DBTX, arg PreferencesParam
 	var preferences string
 	err := row.Scan(&preferences)
 	return preferences, err
+}
+
+const renameNode = `-- name: RenameNode :execrows
+UPDATE node SET name = ?1, name_key = ?2, version = version + 1
+WHERE id = ?3 AND datacenter_id = ?4 AND user_id = ?5
+`
+
+type RenameNodeParams struct {
+	Name         string
+	NameKey      string
+	ID           string
+	DatacenterID string
+	UserID       string
+}
+
+func (q *Queries) RenameNode(ctx context.Context, db DBTX, arg RenameNodeParams) (int64, error) {
+	result, err := db.ExecContext(ctx, renameNode,
+		arg.Name,
+		arg.NameKey,
+		arg.ID,
+		arg.DatacenterID,
+		arg.UserID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }
 
 const resealNode = `-- name: ResealNode :exec

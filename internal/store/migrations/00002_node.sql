@@ -41,6 +41,8 @@ CREATE TABLE node (
     -- 0 when it does not expire, or nobody knows.
     token_expires_at BIGINT NOT NULL,
     created_at       BIGINT NOT NULL,
+    -- Counts the changes, so that none is made from what is not so any more.
+    version          BIGINT NOT NULL DEFAULT 0,
     FOREIGN KEY (datacenter_id, user_id) REFERENCES identity (datacenter_id, user_id),
     UNIQUE (datacenter_id, user_id, name_key)
 );

@@ -51,12 +51,18 @@ UPDATE node SET
     login_host_id = sqlc.narg(login_host_id), credential = sqlc.arg(credential), key_pin = sqlc.arg(key_pin),
     fingerprint = sqlc.arg(fingerprint), members = sqlc.arg(members), cluster_id = sqlc.arg(cluster_id),
     group_id = sqlc.arg(group_id), token_id = sqlc.arg(token_id), secret = sqlc.arg(secret),
-    token_expires_at = sqlc.arg(token_expires_at)
+    token_expires_at = sqlc.arg(token_expires_at), version = version + 1
+WHERE id = sqlc.arg(id) AND datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id)
+    AND version = sqlc.arg(version);
+
+-- name: RenameNode :execrows
+UPDATE node SET name = sqlc.arg(name), name_key = sqlc.arg(name_key), version = version + 1
 WHERE id = sqlc.arg(id) AND datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id);
 
 -- name: NoteMembers :exec
 UPDATE node SET fingerprint = sqlc.arg(fingerprint), members = sqlc.arg(members)
-WHERE id = sqlc.arg(id) AND datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id);
+WHERE id = sqlc.arg(id) AND datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id)
+    AND host = sqlc.arg(host) AND port = sqlc.arg(port);
 
 -- name: NoDefaultNode :exec
 UPDATE node SET is_default = FALSE
@@ -81,11 +87,11 @@ SELECT DISTINCT datacenter_id FROM login_host WHERE key_pin = sqlc.arg(key_pin) 
 
 -- The nodes that go by the session's ticket stay what their datacenter is.
 -- name: JoinCluster :exec
-UPDATE node SET cluster_id = sqlc.arg(into)
+UPDATE node SET cluster_id = sqlc.arg(into), version = version + 1
 WHERE cluster_id = sqlc.arg(cluster_id) AND credential <> 'session';
 
 -- name: GroupNode :execrows
-UPDATE node SET group_id = sqlc.arg(group_id)
+UPDATE node SET group_id = sqlc.arg(group_id), version = version + 1
 WHERE id = sqlc.arg(id) AND datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id);
 
 -- name: SealedNodes :many
