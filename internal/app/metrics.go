@@ -117,9 +117,9 @@ type meteredRenewer struct {
 }
 
 // RenewTicket implements session.Renewer.
-func (r meteredRenewer) RenewTicket(ctx context.Context, loginHost string, old pve.Ticket) (pve.Ticket, error) {
+func (r meteredRenewer) RenewTicket(ctx context.Context, whose session.Identity, loginHost string, old pve.Ticket) (pve.Ticket, error) {
 	began := time.Now()
-	fresh, err := r.Renewer.RenewTicket(ctx, loginHost, old)
+	fresh, err := r.Renewer.RenewTicket(ctx, whose, loginHost, old)
 	r.meter.Renewal(time.Since(began), err)
 	return fresh, err
 }

@@ -48,12 +48,12 @@ func share(ctx context.Context, settings config.Settings, db *store.Store, seale
 		return shared{}, fmt.Errorf("cannot use Redis: %w", err)
 	}
 	sessions := redis.NewSessions(client, db, cmp.Or(settings.SessionIdle, session.DefaultIdle), now)
-	pending := redis.NewPending(client, sealer, now)
+	pending, openID := redis.NewPending(client, sealer, now), redis.NewOpenID(client, sealer, now)
 	return shared{
 		redis: client, hosts: redis.Hosts{Store: db, Sessions: sessions}, sessions: sessions,
-		pending: pending, openID: redis.NewOpenID(client, now), throttle: redis.NewThrottle(client),
+		pending: pending, openID: openID, throttle: redis.NewThrottle(client),
 		tasks:  redis.Operations{Store: db, Client: client},
-		vault:  redis.Vault{Store: db, Sessions: sessions, Pending: pending},
+		vault:  redis.Vault{Store: db, Sessions: sessions, Pending: pending, OpenID: openID},
 		proven: client.Proven, lease: client.Lease, endAll: sessions.EndAll,
 	}, nil
 }

@@ -123,18 +123,9 @@ func (h *Hosts) reach(host LoginHost) *pve.Host { return h.client.Host(host.Addr
 // downTime is how long a login host that did not answer is tried last.
 const downTime = 30 * time.Second
 
-// Try calls a login host, and when it can't be reached the other login hosts of its datacenter, one after the other: they
-// vouch for the same identities. The call may run several times, so it must be safe to repeat. Any answer of a host ends
-// it, a refusal too. It returns ErrNoHost when the login host is none any more.
-func (h *Hosts) Try(ctx context.Context, id string, call func(context.Context, *pve.Host) error) error {
-	first, err := h.store.LoginHost(ctx, id)
-	if err != nil {
-		return err
-	}
-	return h.tryFrom(ctx, first, func(ctx context.Context, _ LoginHost, host *pve.Host) error { return call(ctx, host) })
-}
-
-// TryIn is Try at a login host of one datacenter; one of another datacenter is none.
+// TryIn calls a login host of a datacenter, and when it can't be reached the other login hosts there, one after the other:
+// they vouch for the same identities. The call may run several times, so it must be safe to repeat. Any answer of a host ends
+// it, a refusal too. It returns ErrNoHost when the login host is none any more, or one of another datacenter.
 func (h *Hosts) TryIn(ctx context.Context, datacenter, id string, call func(context.Context, *pve.Host) error) error {
 	first, err := h.store.LoginHost(ctx, id)
 	if err != nil {
@@ -236,9 +227,9 @@ func (h *Hosts) Vouches(ctx context.Context, datacenter string) (bool, error) {
 }
 
 // RenewTicket implements session.Renewer.
-func (h *Hosts) RenewTicket(ctx context.Context, loginHost string, ticket pve.Ticket) (pve.Ticket, error) {
+func (h *Hosts) RenewTicket(ctx context.Context, of session.Identity, loginHost string, ticket pve.Ticket) (pve.Ticket, error) {
 	var fresh pve.Ticket
-	err := h.Try(ctx, loginHost, func(ctx context.Context, host *pve.Host) (err error) {
+	err := h.TryIn(ctx, of.Datacenter, loginHost, func(ctx context.Context, host *pve.Host) (err error) {
 		fresh, err = host.Renew(ctx, ticket)
 		return err
 	})

@@ -8,12 +8,22 @@ import (
 	"time"
 
 	"berth/internal/pve"
+	"berth/internal/session"
 )
 
 // doors is a store that knows login hosts and nothing else.
 type doors struct {
 	Store
 	hosts []LoginHost
+}
+
+func (d doors) LoginHost(_ context.Context, id string) (LoginHost, error) {
+	for _, host := range d.hosts {
+		if host.ID == id {
+			return host, nil
+		}
+	}
+	return LoginHost{}, ErrNoHost
 }
 
 func (d doors) LoginHosts(context.Context) ([]LoginHost, error) { return d.hosts, nil }
@@ -50,5 +60,18 @@ func TestAbuseBusyDoorIsNotDown(t *testing.T) {
 	}
 	if tried, err := try(nil); err != nil || !slices.Equal(tried, []string{"second"}) {
 		t.Errorf("the call after that: tried %q, %v", tried, err)
+	}
+}
+
+// TestAbuseRenewalStaysInItsDatacenter: a ticket is renewed by login hosts of its session's datacenter, whatever host the
+// session is said to be from.
+func TestAbuseRenewalStaysInItsDatacenter(t *testing.T) {
+	hosts := NewHosts(HostsOptions{
+		Store:  doors{hosts: []LoginHost{{ID: "strange", Datacenter: "other", Address: pve.Address{Host: "127.0.0.1", Port: 1}}}},
+		Client: pve.NewClient(pve.Options{}), Now: time.Now,
+	})
+	of := session.Identity{Datacenter: "dc", UserID: "root@pam"}
+	if _, err := hosts.RenewTicket(t.Context(), of, "strange", pve.Ticket{UserID: "root@pam", Value: "PVE:t"}); !errors.Is(err, ErrNoHost) {
+		t.Errorf("at a host of another datacenter: %v, want ErrNoHost", err)
 	}
 }

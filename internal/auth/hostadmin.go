@@ -136,7 +136,7 @@ func (s *Service) AddHost(ctx context.Context, caller session.Caller, in AddHost
 func (s *Service) memberCertificates(ctx context.Context, caller session.Caller) (map[pve.Fingerprint]bool, error) {
 	named := map[pve.Fingerprint]bool{}
 	err := s.sessions.Call(ctx, caller.Session.Hash, func(ctx context.Context, ticket pve.Ticket) error {
-		return s.hosts.Try(ctx, caller.Session.LoginHost, func(ctx context.Context, host *pve.Host) error {
+		return s.hosts.TryIn(ctx, caller.Identity.Datacenter, caller.Session.LoginHost, func(ctx context.Context, host *pve.Host) error {
 			members, err := host.Nodes(ctx, ticket)
 			if err != nil {
 				return err

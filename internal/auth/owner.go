@@ -99,7 +99,7 @@ func (s *Service) Owner(ctx context.Context, caller session.Caller) (bool, error
 	}
 	var held bool
 	err = s.sessions.Call(ctx, caller.Session.Hash, func(ctx context.Context, ticket pve.Ticket) error {
-		return s.hosts.Try(ctx, caller.Session.LoginHost, func(ctx context.Context, host *pve.Host) error {
+		return s.hosts.TryIn(ctx, caller.Identity.Datacenter, caller.Session.LoginHost, func(ctx context.Context, host *pve.Host) error {
 			permissions, err := host.Permissions(ctx, ticket)
 			held = err == nil && permissions.Has(ownerPath, ownerPrivilege)
 			return err

@@ -46,7 +46,7 @@ func TestCluster(t *testing.T) {
 	t.Run("identity providers", func(t *testing.T) {
 		openidtest.Contract(t, func(t *testing.T, now func() time.Time) auth.OpenIDStore {
 			empty(t)
-			return redis.NewOpenID(client, now)
+			return redis.NewOpenID(client, sealer, now)
 		})
 	})
 	t.Run("throttle", func(t *testing.T) {

@@ -29,8 +29,9 @@ func NewPending(c *Client, sealer *seal.Sealer, now func() time.Time) *Pending {
 	}}
 }
 
-func attemptPlace(row string) seal.Place {
-	return seal.Place{Table: "pending", Column: "attempt", Row: row}
+// place is where something of a waiting room belongs.
+func (w *waiting) place(row string) seal.Place {
+	return seal.Place{Table: w.name, Column: "attempt", Row: row}
 }
 
 // keptAttempt is an attempt in JSON. The challenge stands beside it, since pve.Challenge lets itself be written nowhere.
@@ -47,7 +48,7 @@ func (p *Pending) KeepAttempt(ctx context.Context, key [sha256.Size]byte, a auth
 	if err != nil {
 		return err
 	}
-	return p.sealer.Keep(text, attemptPlace(hex.EncodeToString(key[:])), func(sealed []byte) error {
+	return p.sealer.Keep(text, p.waiting.place(hex.EncodeToString(key[:])), func(sealed []byte) error {
 		return p.waiting.keep(ctx, key, a.Address.String(), a.Weight(), string(sealed), "", until)
 	})
 }
@@ -58,7 +59,7 @@ func (p *Pending) PendingAttempt(ctx context.Context, key [sha256.Size]byte) (au
 	if err != nil {
 		return auth.Attempt{}, err
 	}
-	text, err := p.sealer.Open([]byte(sealed), attemptPlace(hex.EncodeToString(key[:])))
+	text, err := p.sealer.Open([]byte(sealed), p.waiting.place(hex.EncodeToString(key[:])))
 	if err != nil {
 		return auth.Attempt{}, err
 	}
@@ -77,14 +78,17 @@ func (p *Pending) DropAttempt(ctx context.Context, key [sha256.Size]byte) error 
 	return p.waiting.drop(ctx, key)
 }
 
-// OpenID is an auth.OpenIDStore in Redis. It holds nothing secret: state and browser are hashes.
-type OpenID struct{ waiting waiting }
+// OpenID is an auth.OpenIDStore in Redis. What it keeps is sealed: an attempt says which host is to be believed who came back.
+type OpenID struct {
+	sealer  *seal.Sealer
+	waiting waiting
+}
 
 var _ auth.OpenIDStore = (*OpenID)(nil)
 
-// NewOpenID returns a store of sign-ins that are at an identity provider.
-func NewOpenID(c *Client, now func() time.Time) *OpenID {
-	return &OpenID{waiting{client: c, name: "openid", mostInGroup: auth.MaxOpenIDOfNetwork, mostWeight: auth.MaxOpenID, now: now}}
+// NewOpenID returns a store of sign-ins that are at an identity provider. Without a sealer it keeps and opens none.
+func NewOpenID(c *Client, sealer *seal.Sealer, now func() time.Time) *OpenID {
+	return &OpenID{sealer, waiting{client: c, name: "openid", mostInGroup: auth.MaxOpenIDOfNetwork, mostWeight: auth.MaxOpenID, now: now}}
 }
 
 // KeepOpenID implements auth.OpenIDStore.
@@ -93,15 +97,27 @@ func (o *OpenID) KeepOpenID(ctx context.Context, state [sha256.Size]byte, a auth
 	if err != nil {
 		return err
 	}
-	return o.waiting.keep(ctx, state, a.Network, 1, string(text), hex.EncodeToString(a.Browser[:]), until)
+	return o.sealer.Keep(text, o.waiting.place(hex.EncodeToString(state[:])), func(sealed []byte) error {
+		return o.waiting.keep(ctx, state, a.Network, 1, string(sealed), hex.EncodeToString(a.Browser[:]), until)
+	})
 }
 
 // TakeOpenID implements auth.OpenIDStore.
 func (o *OpenID) TakeOpenID(ctx context.Context, state, browser [sha256.Size]byte) (auth.OpenIDAttempt, error) {
-	text, err := o.waiting.take(ctx, state, hex.EncodeToString(browser[:]))
+	sealed, err := o.waiting.take(ctx, state, hex.EncodeToString(browser[:]))
+	if err != nil {
+		return auth.OpenIDAttempt{}, err
+	}
+	text, err := o.sealer.Open([]byte(sealed), o.waiting.place(hex.EncodeToString(state[:])))
 	if err != nil {
 		return auth.OpenIDAttempt{}, err
 	}
 	var a auth.OpenIDAttempt
-	return a, json.Unmarshal([]byte(text), &a)
+	if err := json.Unmarshal(text, &a); err != nil {
+		return auth.OpenIDAttempt{}, err
+	}
+	if a.Browser != browser {
+		return auth.OpenIDAttempt{}, auth.ErrNoAttempt // Redis said something else
+	}
+	return a, nil
 }

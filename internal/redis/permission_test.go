@@ -60,7 +60,7 @@ func TestDocumentedPermissions(t *testing.T) {
 	})
 	openidtest.Contract(t, func(t *testing.T, now func() time.Time) auth.OpenIDStore {
 		empty(t)
-		return redis.NewOpenID(client, now)
+		return redis.NewOpenID(client, sealer, now)
 	})
 	throttletest.Contract(t, func(t *testing.T) auth.ThrottleStore {
 		empty(t)

@@ -15,6 +15,7 @@ type Vault struct {
 	seal.Store // the database
 	Sessions   *Sessions
 	Pending    *Pending
+	OpenID     *OpenID
 }
 
 // Sealed implements seal.Store.
@@ -29,12 +30,20 @@ func (v Vault) Sealed(ctx context.Context, visit func(at seal.Place, sealed []by
 	if err := v.Sessions.client.sealed(ctx, hashes, sessionKey, fieldSecret, sessionPlace, visit); err != nil {
 		return err
 	}
-	waiting, err := v.Pending.waiting.keys(ctx)
-	if err != nil {
-		return err
+	for _, room := range v.rooms() {
+		items, err := room.keys(ctx)
+		if err != nil {
+			return err
+		}
+		if err := room.client.sealed(ctx, items, room.key, fieldValue, room.place, visit); err != nil {
+			return err
+		}
 	}
-	return v.Pending.client.sealed(ctx, waiting, v.Pending.waiting.key, fieldValue, attemptPlace, visit)
+	return nil
 }
+
+// rooms are what holds sign-ins that wait.
+func (v Vault) rooms() []*waiting { return []*waiting{&v.Pending.waiting, &v.OpenID.waiting} }
 
 func sessionPlace(hash string) seal.Place {
 	return seal.Place{Table: "session", Column: "secret", Row: hash}
@@ -76,15 +85,18 @@ return 1`)
 // Reseal implements seal.Store.
 func (v Vault) Reseal(ctx context.Context, at seal.Place, old, fresh []byte) error {
 	key, field := "", ""
-	switch at {
-	case sessionPlace(at.Row):
+	if at == sessionPlace(at.Row) {
 		if _, ok := parseHash(at.Row); !ok {
 			return fmt.Errorf("row of a session: %q is no hash", at.Row)
 		}
 		key, field = sessionKey(at.Row), fieldSecret
-	case attemptPlace(at.Row):
-		key, field = v.Pending.waiting.key(at.Row), fieldValue
-	default:
+	}
+	for _, room := range v.rooms() {
+		if at == room.place(at.Row) {
+			key, field = room.key(at.Row), fieldValue
+		}
+	}
+	if key == "" {
 		return v.Store.Reseal(ctx, at, old, fresh)
 	}
 	args := []string{field, rueidis.BinaryString(old), rueidis.BinaryString(fresh)}

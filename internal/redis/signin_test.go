@@ -1,7 +1,9 @@
 package redis_test
 
 import (
+	"encoding/hex"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	"berth/internal/auth/openidtest"
 	"berth/internal/auth/pendingtest"
 	"berth/internal/auth/throttletest"
+	"berth/internal/pve"
 	"berth/internal/redis"
 	"berth/internal/redis/redistest"
 	"berth/internal/seal"
@@ -34,10 +37,10 @@ func TestPendingContract(t *testing.T) {
 
 func TestOpenIDContract(t *testing.T) {
 	server := redistest.Start(t)
-	client := open(t, server.URL())
+	client, sealer := open(t, server.URL()), newSealer(t)
 	openidtest.Contract(t, func(t *testing.T, now func() time.Time) auth.OpenIDStore {
 		server.Do(t, "FLUSHALL")
-		return redis.NewOpenID(client, now)
+		return redis.NewOpenID(client, sealer, now)
 	})
 }
 
@@ -48,4 +51,32 @@ func TestThrottleContract(t *testing.T) {
 		server.Do(t, "FLUSHALL")
 		return redis.NewThrottle(client)
 	})
+}
+
+// TestAbuseOpenIDAttemptIsSealed: who can write to Redis alone can't say which host a sign-in at an identity provider is from.
+func TestAbuseOpenIDAttemptIsSealed(t *testing.T) {
+	server := redistest.Start(t)
+	kept := redis.NewOpenID(open(t, server.URL()), newSealer(t), time.Now)
+	browser := [32]byte{1}
+	keep := func(state [32]byte, host string) {
+		t.Helper()
+		a := auth.OpenIDAttempt{LoginHost: auth.LoginHost{ID: host, Address: pve.Address{Host: host, Port: 8006}}, Browser: browser, Network: "192.0.2.0"}
+		if err := kept.KeepOpenID(t.Context(), state, a, time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	victim, thief := [32]byte{2}, [32]byte{3}
+	item := func(state [32]byte) string { return "{openid}:item:" + hex.EncodeToString(state[:]) }
+	keep(victim, "pve.lan")
+	if value := server.Text(t, "HGET", item(victim), "value"); value == "" || strings.Contains(value, "pve.lan") {
+		t.Fatalf("in Redis lies %q", value)
+	}
+	keep(thief, "evil.lan")
+	server.Do(t, "COPY", item(thief), item(victim), "REPLACE")
+	if server.Text(t, "HGET", item(thief), "value") != server.Text(t, "HGET", item(victim), "value") {
+		t.Fatal("nothing was copied")
+	}
+	if a, err := kept.TakeOpenID(t.Context(), victim, browser); err == nil {
+		t.Errorf("the sign-in is finished at %s", a.LoginHost.Address)
+	}
 }

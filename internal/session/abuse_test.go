@@ -207,7 +207,7 @@ type hanging struct {
 	hold  chan struct{}
 }
 
-func (h *hanging) RenewTicket(_ context.Context, loginHost string, t pve.Ticket) (pve.Ticket, error) {
+func (h *hanging) RenewTicket(_ context.Context, _ session.Identity, loginHost string, t pve.Ticket) (pve.Ticket, error) {
 	h.mu.Lock()
 	h.asked[loginHost]++
 	h.mu.Unlock()

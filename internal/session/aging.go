@@ -179,6 +179,9 @@ func (r *Registry) endOver(ctx context.Context, now time.Time) error {
 	}
 	var problems []error
 	for _, rec := range over {
+		if _, err := r.genuine(ctx, rec); err != nil {
+			continue // nobody goes on with it
+		}
 		r.mu.RLock()
 		e := r.cached[rec.Hash]
 		r.mu.RUnlock()
@@ -213,6 +216,9 @@ func (r *Registry) RenewAging(ctx context.Context) error {
 	for _, rec := range aging {
 		if now.Sub(rec.TicketAt) >= ticketLife {
 			continue
+		}
+		if rec, err = r.genuine(ctx, rec); err != nil {
+			continue // no host is to have its ticket
 		}
 		if e := r.remember(rec, as); e != nil && r.alive(e, now) {
 			byHost[e.LoginHost] = append(byHost[e.LoginHost], e)

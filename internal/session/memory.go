@@ -69,7 +69,11 @@ func (r *Registry) load(ctx context.Context, h Hash) (*entry, error) {
 func (r *Registry) loadAs(ctx context.Context, h Hash, as moment) (*entry, error) {
 	read := func() (any, error) {
 		// Others may wait for this load, so it must not end with the first one's request.
-		rec, err := r.store.FindSession(context.WithoutCancel(ctx), h)
+		ctx := context.WithoutCancel(ctx)
+		rec, err := r.store.FindSession(ctx, h)
+		if err == nil {
+			rec, err = r.genuine(ctx, rec)
+		}
 		if errors.Is(err, ErrNone) {
 			r.mu.Lock()
 			delete(r.cached, h)

@@ -172,7 +172,7 @@ func (r *Registry) Start(ctx context.Context, g Grant, create func(context.Conte
 	rec := Record{Session: s, Generation: 1, TicketAt: now}
 	as := r.current()
 	stored := false
-	err = r.keepTicket(hash, g.Ticket, func(sealed []byte) error {
+	err = r.keepTicket(s, g.Ticket, func(sealed []byte) error {
 		rec.Secret = sealed
 		if !stored {
 			stored = true

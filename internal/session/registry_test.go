@@ -41,7 +41,7 @@ type renewer struct {
 	hold  chan struct{} // and waits for this
 }
 
-func (r *renewer) RenewTicket(_ context.Context, _ string, t pve.Ticket) (pve.Ticket, error) {
+func (r *renewer) RenewTicket(_ context.Context, _ session.Identity, _ string, t pve.Ticket) (pve.Ticket, error) {
 	r.count.Add(1)
 	if r.hold != nil {
 		r.begun <- struct{}{}

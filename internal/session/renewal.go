@@ -17,23 +17,39 @@ type secret struct {
 	UserID string `json:"u"`
 	Ticket string `json:"t"`
 	CSRF   string `json:"c"`
+	Of     grant  `json:"s"`
+}
+
+// grant is what a session was granted and never changes. It is sealed with the ticket, so that whoever can write to the store
+// alone can't make a session that of somebody else, lead its ticket to another host, or have it last longer.
+type grant struct {
+	Datacenter string `json:"d"`
+	UserID     string `json:"u"`
+	LoginHost  string `json:"h"`
+	Created    int64  `json:"c"`
+	Ends       int64  `json:"e"`
+}
+
+func (s Session) grant() grant {
+	return grant{s.Identity.Datacenter, s.Identity.UserID, s.LoginHost, s.Created.UnixMilli(), s.Ends.UnixMilli()}
 }
 
 func place(h Hash) seal.Place {
 	return seal.Place{Table: "session", Column: "secret", Row: h.String()}
 }
 
-// keepTicket seals a ticket and stores it with write; see seal.Sealer.Keep.
-func (r *Registry) keepTicket(h Hash, t pve.Ticket, write func(sealed []byte) error) error {
-	text, err := json.Marshal(secret{UserID: t.UserID, Ticket: t.Value, CSRF: t.CSRF})
+// keepTicket seals a session's ticket and stores it with write; see seal.Sealer.Keep.
+func (r *Registry) keepTicket(s Session, t pve.Ticket, write func(sealed []byte) error) error {
+	text, err := json.Marshal(secret{UserID: t.UserID, Ticket: t.Value, CSRF: t.CSRF, Of: s.grant()})
 	if err != nil {
 		return err
 	}
-	return r.sealer.Keep(text, place(h), write)
+	return r.sealer.Keep(text, place(s.Hash), write)
 }
 
-func (r *Registry) openTicket(h Hash, sealed []byte) (pve.Ticket, error) {
-	text, err := r.sealer.Open(sealed, place(h))
+// openTicket opens what keepTicket sealed. It returns ErrNone if the session is not the one that it was sealed for.
+func (r *Registry) openTicket(of Session, sealed []byte) (pve.Ticket, error) {
+	text, err := r.sealer.Open(sealed, place(of.Hash))
 	if err != nil {
 		return pve.Ticket{}, err
 	}
@@ -42,7 +58,29 @@ func (r *Registry) openTicket(h Hash, sealed []byte) (pve.Ticket, error) {
 		// The decoder's own error could quote the secret.
 		return pve.Ticket{}, errors.New("a sealed ticket is not in the expected form")
 	}
+	if s.Of != of.grant() {
+		return pve.Ticket{}, ErrNone
+	}
 	return pve.Ticket{UserID: s.UserID, Value: s.Ticket, CSRF: s.CSRF}, nil
+}
+
+// genuine returns an error unless a record says what was sealed with its ticket: ErrNone if it says something else. One
+// that does not open is read once more, since it may have been sealed anew while the key was replaced.
+func (r *Registry) genuine(ctx context.Context, rec Record) (Record, error) {
+	h := rec.Hash
+	_, err := r.openTicket(rec.Session, rec.Secret)
+	if err != nil && !errors.Is(err, ErrNone) {
+		if rec, err = r.store.FindSession(ctx, h); err == nil {
+			_, err = r.openTicket(rec.Session, rec.Secret)
+		}
+	}
+	switch {
+	case errors.Is(err, ErrNone):
+		return Record{}, ErrNone
+	case err != nil:
+		return Record{}, fmt.Errorf("open session %s: %w", short(h), err)
+	}
+	return rec, nil
 }
 
 // Call runs one call to the session's own datacenter with the session's ticket. A ticket over an hour old is renewed
@@ -84,7 +122,7 @@ func short(h Hash) string { return h.String()[:8] }
 // ticket opens a session's ticket. One that does not open was sealed anew in the store when the key was replaced.
 func (r *Registry) ticket(ctx context.Context, e *entry) (pve.Ticket, int64, error) {
 	sealed, generation := e.sealed()
-	t, err := r.openTicket(e.Hash, sealed)
+	t, err := r.openTicket(e.Session, sealed)
 	if err == nil {
 		return t, generation, nil
 	}
@@ -95,7 +133,7 @@ func (r *Registry) ticket(ctx context.Context, e *entry) (pve.Ticket, int64, err
 	if bytes.Equal(again, sealed) {
 		return pve.Ticket{}, 0, err
 	}
-	t, err = r.openTicket(e.Hash, again)
+	t, err = r.openTicket(e.Session, again)
 	return t, generation, err
 }
 
@@ -223,7 +261,7 @@ func (r *Registry) renewHere(ctx context.Context, e *entry, generation int64) er
 	}
 	// The ticket is at most as old as the question.
 	now := r.now()
-	fresh, err := r.renewer.RenewTicket(ctx, e.LoginHost, old)
+	fresh, err := r.renewer.RenewTicket(ctx, e.Identity, e.LoginHost, old)
 	if err != nil {
 		e.mu.Lock()
 		e.retryAt = r.now().Add(renewPause)
@@ -232,7 +270,7 @@ func (r *Registry) renewHere(ctx context.Context, e *entry, generation int64) er
 	}
 	var sealed []byte
 	next := generation
-	err = r.keepTicket(e.Hash, fresh, func(s []byte) error {
+	err = r.keepTicket(e.Session, fresh, func(s []byte) error {
 		if err := r.store.RenewSession(ctx, e.Hash, next, s, now); err != nil {
 			return err
 		}

@@ -122,7 +122,7 @@ type Use struct {
 // Record is a session as the store keeps it.
 type Record struct {
 	Session
-	// Secret is the sealed ticket with its CSRF token.
+	// Secret is the sealed ticket with its CSRF token, and what the session was granted.
 	Secret []byte
 	// Generation counts renewals. A renewal replaces exactly the generation that it started from.
 	Generation int64
@@ -183,8 +183,8 @@ type Store interface {
 	AgingSessions(ctx context.Context, ticketBefore time.Time, limit int) ([]Record, error)
 }
 
-// Renewer asks the login host that vouched for a new ticket, the old one serving as password. It returns a *pve.Error of
-// kind unauthenticated when that host refuses.
+// Renewer asks the login host that vouched for an identity for a new ticket, the old one serving as password. The ticket goes
+// to login hosts of the identity's datacenter alone. It returns a *pve.Error of kind unauthenticated when the host refuses.
 type Renewer interface {
-	RenewTicket(ctx context.Context, loginHost string, ticket pve.Ticket) (pve.Ticket, error)
+	RenewTicket(ctx context.Context, of Identity, loginHost string, ticket pve.Ticket) (pve.Ticket, error)
 }
