@@ -149,7 +149,7 @@ func heapUse(p *page) int64 {
 // addNode adds a host as a node with an API token, as its owner would under Settings > Nodes.
 func (p *page) addNode(dc *sim.Datacenter, host *sim.Host, name string) {
 	p.Helper()
-	secret, err := dc.AddToken("root@pam", "berth", false, time.Time{})
+	secret, err := dc.AddToken("root@pam", name, false, time.Time{})
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func (p *page) addNode(dc *sim.Datacenter, host *sim.Host, name string) {
 	}
 	body, err := json.Marshal(map[string]string{
 		"name": name, "host": address, "port": port, "fingerprint": host.Fingerprint(), "credential": "token",
-		"tokenId": "root@pam!berth", "tokenSecret": secret,
+		"tokenId": "root@pam!" + name, "tokenSecret": secret,
 	})
 	if err != nil {
 		p.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
@@ -270,4 +271,37 @@ func TestOnAPhone(t *testing.T) {
 	if starts, stops := dc.Accepted(102, "start"), dc.Accepted(102, "stop"); starts != 1 || stops != 1 {
 		t.Errorf("%d starts and %d stops", starts, stops)
 	}
+}
+
+// TestReadThroughAnotherDoor: what one door to a cluster no longer reads another does, and the page says so.
+func TestReadThroughAnotherDoor(t *testing.T) {
+	t.Parallel()
+	now := &clock{}
+	_, home := proxmox(t, sim.Options{})
+	dc, east := proxmox(t, sim.Options{Now: now.now, Name: "garden", Members: []string{"east", "west"}})
+	west, err := dc.Listen("west", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { west.Close() })
+	p := open(t, inProcess(t, &clock{}, home))
+	p.goTo("/login")
+	p.signIn(home, "root", "pam")
+	p.addNode(dc, east, "east")
+	p.addNode(dc, west, "west")
+	p.goTo("/")
+	p.until("the list", `document.querySelector("#rows tr")`)
+	if err := dc.StopMember("east"); err != nil {
+		t.Fatal(err)
+	}
+	p.until("the other door's name", `document.querySelector(".banner")?.innerText.includes("read through west")`)
+	now.advance(5 * time.Minute) // by then the cluster has noticed, and knows no names of what was there
+	p.until("a row without a name", `[...document.querySelectorAll("#rows .name")].some((name) => name.innerText === "CT 100")`)
+	if eval[bool](p, `!!document.querySelector("#rows tr[data-stale]")`) {
+		t.Error("rows are shown as last known")
+	}
+	p.look(t, "another-door", true, func(p *page) {
+		p.goTo("/")
+		p.until("the banner", `document.querySelector(".banner")`)
+	})
 }

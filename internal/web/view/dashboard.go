@@ -246,8 +246,19 @@ func (c *Container) path(d *Dashboard, action string) string {
 	return d.Link(path)
 }
 
+// title names the guest: what is on a member that has gone has no name either.
+func (c *Container) title() string {
+	switch {
+	case c.Name != "":
+		return c.Name
+	case c.VirtualMachine:
+		return "VM " + strconv.Itoa(c.VMID)
+	}
+	return "CT " + strconv.Itoa(c.VMID)
+}
+
 // called is how a control of the row names the container to screen readers.
-func (c *Container) called() string { return c.Name + " (" + strconv.Itoa(c.VMID) + ")" }
+func (c *Container) called() string { return c.title() + " (" + strconv.Itoa(c.VMID) + ")" }
 
 // power is the one action that stands in the row itself.
 func (c *Container) power() string {

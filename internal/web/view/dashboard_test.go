@@ -96,6 +96,7 @@ func TestDashboardStates(t *testing.T) {
 		"one down":         {Dashboard{Nodes: 2, Total: 1, Matches: 1, Rows: row, Problems: []NodeProblem{down}}, []string{"attic</span>: it doesn&#39;t answer", "Nothing is known", "Look whether it runs.", "/settings/nodes/n1"}, []string{"all-down"}},
 		"one down, known":  {Dashboard{Nodes: 2, Total: 1, Matches: 1, Rows: greyed, Problems: []NodeProblem{stale}, Now: now}, []string{"Last known <time", "4 minutes ago", "data-stale", `datetime="1970-01-01T00:00:00Z"`}, []string{"Nothing is known"}},
 		"another door":     {Dashboard{Nodes: 2, Total: 1, Matches: 1, Rows: row, Problems: []NodeProblem{through}, Now: now}, []string{"it doesn&#39;t answer", "read through <b>cellar</b>"}, []string{"Last known", "last known"}},
+		"on a lost member": {Dashboard{Nodes: 1, Total: 1, Matches: 1, Rows: []Container{{NodeID: "n1", VMID: 100, Status: "unknown"}}, Layout: Layout{Columns: []string{"cpu", "mem", "disk"}}}, []string{">CT 100<"}, []string{"0 B", "0 cores"}},
 		"the only one":     {Dashboard{Nodes: 1, Problems: []NodeProblem{down}}, []string{"all-down-bare", "pve.lan:8006"}, []string{"VM.Audit", "None of your"}},
 		"all down":         {Dashboard{Nodes: 2, Problems: []NodeProblem{down, cellar}}, []string{"None of your 2 nodes", "/settings/nodes/n2"}, []string{"VM.Audit", "last known."}},
 		"all down, known":  {Dashboard{Nodes: 2, Total: 1, Matches: 1, Rows: greyed, Problems: []NodeProblem{stale, cellar}, Now: now}, []string{"None of your 2 nodes", "what was last known", "data-stale"}, []string{"notice-warn banner"}},
