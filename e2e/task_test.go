@@ -70,7 +70,10 @@ func TestDeleteAContainer(t *testing.T) {
 		p.goTo(path)
 		p.fill("confirm", "mine")
 		p.click("#change button[type=submit]")
-		p.until("what to type", `document.querySelector("#confirm-error")?.innerText.includes("minecraft")`)
+		p.until("what is wrong", `document.querySelector("#confirm-error")?.innerText.includes("That is not its name")`)
+		if scripts {
+			p.until("the field in focus", `document.activeElement?.name === "confirm"`)
+		}
 		if _, ok := dc.Container(112); !ok {
 			t.Fatal("it was deleted")
 		}

@@ -284,7 +284,8 @@ func (s *Service) CancelBulk(ctx context.Context, caller session.Caller, in RunC
 	if _, err := s.BulkStatus(ctx, caller, in); err != nil {
 		return RunStatus{}, err
 	}
-	if _, err := s.o.Store.CancelWaiting(ctx, caller.Identity, in.ID, "Canceled before its turn", s.o.Now()); err != nil {
+	// Their state says it all: whoever canceled them knows why.
+	if _, err := s.o.Store.CancelWaiting(ctx, caller.Identity, in.ID, "", s.o.Now()); err != nil {
 		return RunStatus{}, fault.StoreDown(err)
 	}
 	return s.BulkStatus(ctx, caller, in)

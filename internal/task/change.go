@@ -190,9 +190,16 @@ func confirmed(typed, name string, vmid int) error {
 	if typed == want {
 		return nil
 	}
+	wrong := "Type " + want + " to confirm"
+	switch {
+	case typed != "" && name != "":
+		wrong = "That is not its name"
+	case typed != "":
+		wrong = "That is not its VMID"
+	}
 	return &fault.Error{
 		Kind: fault.Invalid, Code: "confirmation_required", Message: "A container that is deleted is gone with its disks. Confirm it by its name.",
-		Fields: map[string]string{"confirm": "Type " + want + " to confirm"},
+		Fields: map[string]string{"confirm": wrong},
 	}
 }
 

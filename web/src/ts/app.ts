@@ -1,5 +1,6 @@
 import "htmx.org";
 
+import { startChanges } from "./change";
 import { startConnection } from "./connection";
 import { startContainer } from "./container";
 import { startCopy } from "./copy";
@@ -19,5 +20,6 @@ if (document.getElementById("signed-out")) {
   startConnection();
   startFleet();
   startContainer();
+  startChanges();
   startLive();
 }

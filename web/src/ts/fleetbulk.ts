@@ -3,6 +3,7 @@ import { sessionEnded, sitePath } from "./connection";
 import { ask, closeDialog } from "./fleetaction";
 import { refresh } from "./fleetlist";
 import { clearSelection, selection } from "./fleetpick";
+import { note } from "./note";
 
 // What is done to many containers in one go: asked for in a dialog, and followed in a panel until the last one has ended.
 
@@ -47,7 +48,8 @@ export function startBulk(): void {
   if (!panel()) return;
   document.addEventListener("click", (event) => {
     const button = event.target instanceof Element ? event.target.closest<HTMLElement>("[data-bulk], [data-run]") : null;
-    if (button?.dataset.bulk) void choose(button.dataset.bulk);
+    if (button?.ariaDisabled) note(button.title);
+    else if (button?.dataset.bulk) void choose(button.dataset.bulk);
     else if (button?.dataset.run === "cancel") void cancel();
     else if (button?.dataset.run === "close") close();
   });

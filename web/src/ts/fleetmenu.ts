@@ -1,5 +1,6 @@
 import { act } from "./fleetaction";
 import { onShown } from "./fleetlist";
+import { refusals } from "./refused";
 
 // The menu of a row, which is one for all rows: it opens at the button that asked for it.
 
@@ -57,8 +58,7 @@ function open(button: HTMLElement): void {
 
 /** Says of each action whether the row allows it, and why not. */
 function fill(button: HTMLElement): void {
-  const row = button.closest<HTMLElement>("tr");
-  const reasons = new Map((row?.dataset.refused ?? "").split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]));
+  const reasons = refusals(button.closest("tr"));
   menu()?.setAttribute("aria-label", button.getAttribute("aria-label") ?? "Actions");
   for (const item of items()) {
     const reason = reasons.get(item.dataset.action ?? "");

@@ -1,6 +1,7 @@
 import { call } from "./api";
 import { containers, onShown, search } from "./fleetlist";
 import { note } from "./note";
+import { refusals, type Refusals } from "./refused";
 
 // The selection. It outlives the rows: what is out of the window stays selected, and so does what is refreshed.
 
@@ -12,6 +13,8 @@ export interface Picked {
   nodeId: string;
   vmid: number;
   name: string;
+  /** Why it can't be changed, by action, as its row said last; what was never in sight is not refused anything. */
+  refused?: Refusals;
 }
 
 /** By their names for requests: "node/vmid". */
@@ -67,7 +70,8 @@ function pick(box: HTMLInputElement, range: boolean): void {
 /** What a row says of its container. */
 function here(box: HTMLInputElement): Picked {
   const [nodeId = "", vmid] = box.value.split("/");
-  return { nodeId, vmid: Number(vmid), name: box.closest("tr")?.querySelector(".name")?.textContent ?? "" };
+  const row = box.closest("tr");
+  return { nodeId, vmid: Number(vmid), name: row?.querySelector(".name")?.textContent ?? "", refused: refusals(row) };
 }
 
 /** Selects all that match the filters, in sight or not. */
@@ -90,6 +94,7 @@ function show(): void {
   for (const box of boxes()) {
     box.checked = picked.has(box.value);
     box.closest("tr")?.toggleAttribute("data-picked", box.checked);
+    if (box.checked) picked.set(box.value, here(box));
   }
   const all = document.querySelector<HTMLInputElement>("#pick-all");
   if (all) {
@@ -102,4 +107,20 @@ function show(): void {
   const line = bar?.querySelector("[data-count]");
   const text = `${picked.size.toLocaleString("en")} selected`;
   if (line && line.textContent !== text) line.textContent = text;
+  for (const button of bar?.querySelectorAll<HTMLElement>("[data-bulk]") ?? []) {
+    const reason = refusedByAll(button.dataset.bulk ?? "");
+    button.ariaDisabled = reason ? "true" : null;
+    button.title = reason;
+  }
+}
+
+/** Why none of the selected containers can be changed so; empty if one of them may. */
+function refusedByAll(action: string): string {
+  let why = "";
+  for (const { name, refused } of picked.values()) {
+    const reason = refused?.get(action);
+    if (!reason) return "";
+    why ||= picked.size === 1 ? reason : `None of the selected containers allows it. ${name}: ${reason}`;
+  }
+  return why;
 }
