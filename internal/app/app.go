@@ -19,6 +19,7 @@ import (
 	"berth/internal/auth"
 	"berth/internal/config"
 	"berth/internal/container"
+	"berth/internal/fault"
 	"berth/internal/node"
 	"berth/internal/pve"
 	"berth/internal/session"
@@ -182,7 +183,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	a.containers = container.NewService(a.nodes, o.now)
 	details := container.NewDetails(a.containers, a.nodes, a.trail)
 	a.tasks = task.NewService(task.Options{
-		Store: a.shared.tasks, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Now: o.now, Pause: o.pause,
+		Store: a.shared.tasks, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Alive: a.alive, Now: o.now, Pause: o.pause,
 	})
 	site := web.NewSite(web.Options{
 		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Now: o.now, Ready: a.shared.ready(a.store),
@@ -339,6 +340,20 @@ func (a *App) ClaimCode(ctx context.Context) (string, error) { return a.hosts.Cl
 
 // AsksClaimCode tells whether the first sign-in needs the code even from this machine itself.
 func (a *App) AsksClaimCode(ctx context.Context) (bool, error) { return a.hosts.AsksClaimCode(ctx) }
+
+// alive tells whether what a caller came with lives; see task.Options.
+func (a *App) alive(ctx context.Context, caller session.Caller) error {
+	if !caller.SignedIn() {
+		return a.tokens.Alive(ctx, caller.Identity, caller.Token)
+	}
+	switch err := a.sessions.Alive(ctx, caller.Session.Hash); {
+	case errors.Is(err, session.ErrNone):
+		return fault.SignInRequired()
+	case err != nil:
+		return fault.StoreDown(err)
+	}
+	return nil
+}
 
 // Sweep does what has to be done about once a minute, and waits for no host; Run does it by itself.
 func (a *App) Sweep(ctx context.Context) error {

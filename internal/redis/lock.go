@@ -100,13 +100,18 @@ func (o Operations) Begin(ctx context.Context, op task.Operation, now, until tim
 	case busy != nil:
 		return busy
 	}
-	if err := o.Store.Begin(ctx, op, now, until, most); err != nil {
-		if !errors.Is(err, task.ErrNone) { // else it is the lock of the one that has begun
-			o.unlock(ctx, op.ID)
-		}
-		return err
+	err = o.Store.Begin(ctx, op, now, until, most)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if errors.Is(err, task.ErrNone) {
+		// Where it has begun already the lock is its own; where it has ended, canceled before its turn, nobody needs it.
+		if stored, findErr := o.Store.Operation(ctx, op.Owner, op.ID); findErr == nil && !stored.State.Ended() {
+			return err
+		}
+	}
+	o.unlock(ctx, op.ID)
+	return err
 }
 
 // Hold implements task.Store.

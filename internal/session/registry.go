@@ -237,6 +237,13 @@ func (r *Registry) Find(ctx context.Context, token string) (Session, error) {
 	return e.session(), nil
 }
 
+// Alive returns nil as long as a session lives, ErrNone after its end, and any other error if the store can't be reached. It
+// does not count as use.
+func (r *Registry) Alive(ctx context.Context, h Hash) error {
+	_, err := r.entry(ctx, h)
+	return err
+}
+
 // Touch notes that a session is in use. The store learns of it at the next Sweep. A ticket that is due is renewed in the
 // background: whoever uses a session without calling its host must not outlive the ticket.
 func (r *Registry) Touch(h Hash, from netip.Addr) {

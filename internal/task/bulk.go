@@ -22,8 +22,8 @@ const (
 	perRun = 32
 	// maxRuns bounds the runs that one identity has under way.
 	maxRuns = 3
-	// signedOut is why the rest of a run was canceled with its caller's session.
-	signedOut = "You were signed out before its turn"
+	// signedOut is why the rest of a run was canceled with its caller's session or access token.
+	signedOut = "You were signed out, or the access token was revoked, before its turn"
 )
 
 // BulkActions are the actions that can be taken on many containers in one go: none that destroys anything.
@@ -99,7 +99,7 @@ func (in BulkInput) Validate() error {
 }
 
 // Bulk is the authenticated action that changes many containers. It returns as soon as the run is stored, and the run goes on
-// as long as the caller's session lives.
+// as long as the caller's session or access token lives.
 func (s *Service) Bulk(ctx context.Context, caller session.Caller, in BulkInput) (RunStatus, error) {
 	s.Attend(ctx, caller)
 	if err := in.Validate(); err != nil {
@@ -244,7 +244,14 @@ func (s *Service) takeTurn(ctx context.Context, caller session.Caller, run Run, 
 		return
 	}
 	defer s.release(op.ID)
-	c, err := s.plan(ctx, caller, op.NodeID, op.VMID, op.Action, o)
+	if s.over(ctx, op) {
+		return // it was canceled
+	}
+	var c change
+	err := s.o.Alive(ctx, caller)
+	if err == nil {
+		c, err = s.plan(ctx, caller, op.NodeID, op.VMID, op.Action, o)
+	}
 	if err == nil {
 		c.op.ID, c.op.BulkID, c.op.Created = op.ID, op.BulkID, op.Created
 		sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendingTime)

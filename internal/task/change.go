@@ -313,6 +313,9 @@ func (s *Service) post(ctx context.Context, caller session.Caller, c *change) (u
 		if err := s.look(ctx, caller, host, with, c); err != nil {
 			return err
 		}
+		if err := s.o.Alive(ctx, caller); err != nil {
+			return err
+		}
 		// Whoever waits for the answer longer than the lock holds would not know that somebody else has begun.
 		now := s.o.Now()
 		held, err := s.o.Store.Hold(ctx, c.op, now, now.Add(lease))

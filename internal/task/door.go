@@ -21,6 +21,9 @@ const elsewhere = "Its node leads elsewhere now, so nothing more is known of it.
 func (s *Service) ask(
 	ctx context.Context, caller session.Caller, op *Operation, door string, call func(context.Context, *pve.Host, pve.Credentials) error,
 ) error {
+	if err := s.o.Alive(ctx, caller); err != nil {
+		return err
+	}
 	if err := s.leads(ctx, caller, op, door); err != nil {
 		return err
 	}

@@ -284,6 +284,12 @@ func (s *Service) Stop(ctx context.Context, caller session.Caller, in TaskChoice
 	if t.Status != TaskRunning {
 		return Stopped{}, &fault.Error{Kind: fault.Conflict, Code: "task_ended", Message: "This task has ended already."}
 	}
+	if !t.power() {
+		// A token that may switch containers on and off may not cut off a backup, a migration or an update of the host.
+		if err := caller.Require(session.ScopeAll); err != nil {
+			return Stopped{}, err
+		}
+	}
 	err = s.o.Nodes.Call(ctx, caller, in.NodeID, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
 		return host.StopTask(ctx, with, t.UPID)
 	})
@@ -292,6 +298,11 @@ func (s *Service) Stop(ctx context.Context, caller session.Caller, in TaskChoice
 		return Stopped{}, refusal(err)
 	}
 	return Stopped{Success: true}, nil
+}
+
+// power tells whether a task switches a container on or off.
+func (t Task) power() bool {
+	return slices.ContainsFunc(Actions, func(a Action) bool { return known[a].privilege == powerPrivilege && a.becomes(t.UPID) })
 }
 
 func (s *Service) recordStop(ctx context.Context, caller session.Caller, t Task, err error) {

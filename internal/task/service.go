@@ -63,7 +63,11 @@ type Options struct {
 	Nodes      Nodes
 	Containers Containers
 	Audit      Audit
-	Now        func() time.Time
+	// Alive returns nil as long as what a caller came with lives, their session or their access token, and a fault of kind
+	// unauthenticated after its end. Work that outlasts a request asks it again and again: a node with a token of its own
+	// would answer for ever.
+	Alive func(context.Context, session.Caller) error
+	Now   func() time.Time
 	// Pause waits between two looks at a task; nil really does. It returns the context's error when that ends first.
 	Pause func(context.Context, time.Duration) error
 	Log   *slog.Logger

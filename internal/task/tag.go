@@ -119,6 +119,9 @@ func (s *Service) tag(ctx context.Context, caller session.Caller, c change) (Ope
 		if want = c.options.tagged(config.Tags); sameTags(want, config.Tags) {
 			return nil
 		}
+		if err := s.o.Alive(ctx, caller); err != nil {
+			return err
+		}
 		now := s.o.Now()
 		if held, err := s.o.Store.Hold(ctx, op, now, now.Add(lease)); err != nil {
 			return fault.StoreDown(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -131,26 +132,9 @@ func (s *Service) load(ctx context.Context, hash Hash, epoch uint64) (entry, err
 		return entry{}, invalid("There is no such access token, or it was revoked.")
 	case err != nil:
 		return entry{}, fault.StoreDown(err)
-	case !now.Before(found.Expires):
-		return entry{}, expired(found)
 	}
-	vouched, err := s.hosts.Vouches(ctx, found.Identity.Datacenter)
-	if err != nil {
-		return entry{}, fault.StoreDown(err)
-	}
-	if !vouched {
-		return entry{}, invalid("Nobody can sign in to this Berth any more with the Proxmox installation that this access token's owner is from.")
-	}
-	last, err := s.signIns.LastSignIn(ctx, found.Identity)
-	if err != nil {
-		return entry{}, fault.StoreDown(err)
-	}
-	if now.Sub(last) >= s.idle {
-		return entry{}, &fault.Error{
-			Kind: fault.Unauthenticated, Code: "token_idle",
-			Message: fmt.Sprintf("The owner of this access token has not signed in to Berth for %s.", days(s.idle)),
-			Hint:    "It works again once they have.",
-		}
+	if err := s.judge(ctx, found, now); err != nil {
+		return entry{}, err
 	}
 	e := entry{Token: found, at: now}
 	s.mu.Lock()
@@ -162,6 +146,45 @@ func (s *Service) load(ctx context.Context, hash Hash, epoch uint64) (entry, err
 		s.cached[hash] = e
 	}
 	return e, nil
+}
+
+// Alive returns nil as long as an identity's token of an id works, with the errors of Use. It does not count as use.
+func (s *Service) Alive(ctx context.Context, of session.Identity, id string) error {
+	tokens, err := s.store.Tokens(ctx, of)
+	if err != nil {
+		return fault.StoreDown(err)
+	}
+	i := slices.IndexFunc(tokens, func(t Token) bool { return t.ID == id })
+	if i < 0 {
+		return invalid("This access token was revoked.")
+	}
+	return s.judge(ctx, tokens[i], s.now())
+}
+
+// judge tells why a token that is there does not work.
+func (s *Service) judge(ctx context.Context, found Token, now time.Time) error {
+	if !now.Before(found.Expires) {
+		return expired(found)
+	}
+	vouched, err := s.hosts.Vouches(ctx, found.Identity.Datacenter)
+	if err != nil {
+		return fault.StoreDown(err)
+	}
+	if !vouched {
+		return invalid("Nobody can sign in to this Berth any more with the Proxmox installation that this access token's owner is from.")
+	}
+	last, err := s.signIns.LastSignIn(ctx, found.Identity)
+	if err != nil {
+		return fault.StoreDown(err)
+	}
+	if now.Sub(last) >= s.idle {
+		return &fault.Error{
+			Kind: fault.Unauthenticated, Code: "token_idle",
+			Message: fmt.Sprintf("The owner of this access token has not signed in to Berth for %s.", days(s.idle)),
+			Hint:    "It works again once they have.",
+		}
+	}
+	return nil
 }
 
 func invalid(message string) error {

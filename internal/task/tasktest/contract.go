@@ -317,6 +317,12 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		if err := s.Begin(ctx, want[1], begin, until, most); !errors.Is(err, task.ErrNone) {
 			t.Errorf("begun after it was canceled: %v", err)
 		}
+		after := operation("after")
+		after.VMID = want[1].VMID
+		if err := s.Begin(ctx, after, begin, until, most); err != nil {
+			t.Errorf("what was canceled has the lock: %v", err)
+		}
+		end(t, s, "after", task.Ending{State: task.Done})
 		if got := abandoned(until.Add(time.Hour)); got != nil {
 			t.Errorf("abandoned with nothing left to do: %v", got)
 		}
