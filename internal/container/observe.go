@@ -17,7 +17,7 @@ func (s *Service) Observe(told func(Reading)) { s.observe = told }
 func (s *Service) Watches() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.watches
+	return s.seats.all
 }
 
 // Lags tells for each node that somebody watches, by its id, how old is what was last read of its containers, or for how long

@@ -66,7 +66,7 @@ type Service struct {
 	fleets map[audience]*fleet
 	// pollers are those of the identities somebody watches for, by node.
 	pollers map[session.Identity]map[string]*poller
-	watches int
+	seats   seats
 }
 
 // audience is who sees the same of their nodes: an identity, with a session or without. An access token reaches no further
@@ -101,7 +101,7 @@ type fleet struct {
 func NewService(nodes Nodes, now func() time.Time) *Service {
 	s := &Service{
 		nodes: nodes, now: now, readTimeout: readTimeout, observe: func(Reading) {}, instance: rand.Text()[:8],
-		feeds: map[source]*feed{}, fleets: map[audience]*fleet{}, pollers: map[session.Identity]map[string]*poller{},
+		feeds: map[source]*feed{}, fleets: map[audience]*fleet{}, pollers: map[session.Identity]map[string]*poller{}, seats: newSeats(),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
@@ -226,7 +226,7 @@ func (s *Service) feedsOf(who audience, nodes []node.Node) []*feed {
 		}
 		if f == nil {
 			for len(s.feeds) >= maxKept {
-				s.forgetLongestUnasked(nil)
+				s.forgetSome(nil, func(*feed) int { return 1 })
 			}
 			f = &feed{source: from, door: through}
 			s.feeds[from] = f
@@ -237,7 +237,7 @@ func (s *Service) feedsOf(who audience, nodes []node.Node) []*feed {
 	return feeds
 }
 
-// weigh notes what a feed weighs, and forgets others that nobody has asked for the longest if all weigh too much.
+// weigh notes what a feed weighs, and forgets others if all weigh too much.
 func (s *Service) weigh(f *feed, weight int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,7 +246,7 @@ func (s *Service) weigh(f *feed, weight int) {
 	}
 	s.weight += weight - f.kept
 	f.kept = weight
-	for s.weight > maxWeight && s.forgetLongestUnasked(f) {
+	for s.weight > maxWeight && s.forgetSome(f, func(f *feed) int { return f.kept }) {
 	}
 }
 
@@ -262,20 +262,6 @@ func (s *Service) forget(f *feed) {
 			}
 		}
 	}
-}
-
-// forgetLongestUnasked forgets one feed, but not the given one. It tells whether there was any.
-func (s *Service) forgetLongestUnasked(but *feed) bool {
-	var oldest *feed
-	for _, f := range s.feeds {
-		if f != but && (oldest == nil || f.asked.Before(oldest.asked)) {
-			oldest = f
-		}
-	}
-	if oldest != nil {
-		s.forget(oldest)
-	}
-	return oldest != nil
 }
 
 // Sweep forgets readings that nobody has asked for in an hour. The program calls it once a minute.

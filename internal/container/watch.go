@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -12,9 +13,6 @@ import (
 )
 
 const (
-	// maxWatches bounds the watches there are, and maxWatchesOfOne those of one identity.
-	maxWatches      = 10_000
-	maxWatchesOfOne = 2_000
 	// settle is how long changes are gathered after one was told: many nodes answer at about the same time.
 	settle = 100 * time.Millisecond
 	// relist is how often the nodes of those who watch are listed anew, for changes that another process has made.
@@ -27,6 +25,7 @@ type Watch struct {
 	service *Service
 	fleet   *fleet
 	caller  session.Caller
+	from    netip.Prefix // where the caller is; not valid if that is unknown
 	changed chan struct{}
 	closed  sync.Once
 	// last is the version that the watch had a signal of; the Service guards it.
@@ -45,7 +44,7 @@ func (s *Service) Watch(ctx context.Context, caller session.Caller) (*Watch, err
 	}
 	who := audienceOf(caller)
 	fl := s.fleet(who, nodes)
-	w := &Watch{service: s, fleet: fl, caller: caller, changed: make(chan struct{}, 1)}
+	w := &Watch{service: s, fleet: fl, caller: caller, from: networkOf(session.ClientFrom(ctx).Address), changed: make(chan struct{}, 1)}
 	w.told = s.see(fl, nodes, s.feedsOf(who, nodes)).snapshot
 	w.last = w.told.version
 	if err := s.enlist(w, nodes); err != nil {
@@ -59,16 +58,10 @@ func (s *Service) enlist(w *Watch, nodes []node.Node) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fl := w.fleet
-	of := 0
-	for _, signedIn := range []bool{true, false} {
-		if other := s.fleets[audience{fl.identity, signedIn}]; other != nil {
-			of += len(other.watches)
-		}
-	}
 	switch {
 	case s.closed:
 		return &fault.Error{Kind: fault.Unavailable, Code: "shutting_down", Message: "Berth is about to end. Try again in a moment."}
-	case s.watches >= maxWatches || of >= maxWatchesOfOne:
+	case !s.seats.free(fl.identity, w.from):
 		return &fault.Error{Kind: fault.Throttled, Code: "too_many_streams", Message: "Too many pages and programs are watching. Close some of them.", RetryAfter: time.Minute}
 	}
 	if s.fleets[fl.audience] != fl {
@@ -78,7 +71,7 @@ func (s *Service) enlist(w *Watch, nodes []node.Node) error {
 		}
 		s.fleets[fl.audience] = fl
 	}
-	s.watches++
+	s.seats.take(fl.identity, w.from, 1)
 	fl.watches[w] = struct{}{}
 	signal(fl.dirty) // it may have changed since the watch looked
 	s.listed(fl, nodes)
@@ -107,7 +100,7 @@ func (w *Watch) Close() {
 		s, fl := w.service, w.fleet
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.watches--
+		s.seats.take(fl.identity, w.from, -1)
 		delete(fl.watches, w)
 		if len(fl.watches) == 0 {
 			fl.stop()

@@ -84,8 +84,8 @@ func TestPollingEndsWithTheLastWatch(t *testing.T) {
 			t.Errorf("%d calls while nobody watches", d.called("n")-before)
 		}
 		synctest.Wait()
-		if s.watches != 0 || len(s.pollers) != 0 {
-			t.Errorf("%d watches and %d pollers are left", s.watches, len(s.pollers))
+		if s.seats.all != 0 || len(s.pollers) != 0 {
+			t.Errorf("%d watches and %d pollers are left", s.seats.all, len(s.pollers))
 		}
 		// Whoever looks again at once finds what was just read.
 		again := watching(t, s, alice)
@@ -308,7 +308,7 @@ func TestWatchesAreBounded(t *testing.T) {
 		}
 		defer watching(t, s, caller("dc", "bob@pve", 1)).Close()
 		s.mu.Lock()
-		s.watches = maxWatches
+		s.seats.all += maxWatches
 		s.mu.Unlock()
 		if _, err := s.Watch(t.Context(), caller("dc", "carol@pve", 1)); fault.KindOf(err) != fault.Throttled {
 			t.Errorf("%v, want that there are too many", err)
