@@ -17,7 +17,7 @@ import (
 	"berth/internal/pve/sim"
 )
 
-// Users is how many accounts the first host of a fleet has for the measurements, beside root@pam. Each may have a hundred
+// users is how many accounts the first host of a fleet has for the measurements, beside root@pam. Each may have a hundred
 // sessions, and may sign in only so often.
 const users = 40
 
@@ -176,6 +176,8 @@ func (f *simulated) changing(w http.ResponseWriter, r *http.Request) {
 type asked struct {
 	Hosts []int    `json:"hosts"` // how often each
 	First []string `json:"first"` // what the first was asked, "GET /api2/json/version"
+	// Tickets is how many the first has given, ever.
+	Tickets int `json:"tickets"`
 }
 
 func (f *simulated) requests(w http.ResponseWriter, r *http.Request) {
@@ -199,6 +201,7 @@ func (f *simulated) requests(w http.ResponseWriter, r *http.Request) {
 		}
 		out.Hosts = append(out.Hosts, n)
 	}
+	out.Tickets = f.hosts[0].AcceptedPosts()["/api2/json/access/ticket"]
 	_ = json.NewEncoder(w).Encode(out)
 }
 

@@ -2,10 +2,12 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
+
+// growthRounds is how often each cost is measured at each size.
+const growthRounds = 2
 
 // growing is one size whose costs are measured.
 type growing struct{ hosts, each int }
@@ -46,13 +48,11 @@ func (r *run) grow(ctx context.Context, name, what string, sizes []growing, of f
 type grown struct{ page, watch, memory []float64 }
 
 func (r *run) measure(ctx context.Context, size growing) (g grown, err error) {
-	p := r.shared
-	if p == nil || size != (growing{fleetHosts, fleetEach}) {
-		if p, err = r.startPair(ctx, size.hosts, size.each, ""); err != nil {
-			return g, err
-		}
-		defer func() { err = errors.Join(err, p.close()) }()
+	p, err := r.startPair(ctx, size.hosts, size.each, "")
+	if err != nil {
+		return g, err
 	}
+	defer p.close()
 	cookies, err := p.sessions(ctx, viewersAtOnce)
 	if err != nil {
 		return g, err
@@ -63,7 +63,7 @@ func (r *run) measure(ctx context.Context, size growing) (g grown, err error) {
 		return g, err
 	}
 	targets := each(target{address: p.Address, path: "/?rows=100", gzip: true}, cookies)
-	for range 3 {
+	for range growthRounds {
 		s, err := load(ctx, p.process, targets, r.spell/2)
 		if err != nil {
 			return g, err

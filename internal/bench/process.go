@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -53,7 +52,8 @@ func start(ctx context.Context, executable string, into any, args ...string) (*p
 		err = json.Unmarshal(line, into)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("berth %s did not start: %w\n%s", strings.Join(args, " "), err, p.log.text()), p.close())
+		p.close()
+		return nil, fmt.Errorf("berth %s did not start: %w\n%s", strings.Join(args, " "), err, p.log.text())
 	}
 	return p, nil
 }
@@ -69,15 +69,14 @@ func environment() []string {
 	return kept
 }
 
-// close ends the process.
-func (p *process) close() error {
+// close ends the process, which may have ended before. How it ends is no part of what is measured.
+func (p *process) close() {
 	if p == nil {
-		return nil
+		return
 	}
-	_ = p.stdin.Close() // it may have ended before
+	_ = p.stdin.Close()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	_ = p.cmd.Wait() // that it was told to end is no problem
-	return nil
+	_ = p.cmd.Wait()
 }
 
 // tail is the end of what a process logged.

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -82,7 +81,7 @@ func (r *run) untilAnswer(ctx context.Context, folder string) (ms float64, err e
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer s.close()
 	if _, err := s.call(ctx, http.MethodGet, "/healthz", "", nil, nil); err != nil {
 		return 0, err
 	}

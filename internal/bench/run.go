@@ -51,11 +51,12 @@ type run struct {
 }
 
 // Run measures, and removes all that it has made.
-func Run(ctx context.Context, o Options) (report *Report, err error) {
-	r := &run{Options: o, rounds: 7, spell: 3 * time.Second}
+func Run(ctx context.Context, o Options) (*Report, error) {
+	r := &run{Options: o, rounds: 7, spell: 2 * time.Second}
 	if o.Short {
 		r.rounds, r.spell = 3, time.Second
 	}
+	var err error
 	if r.folder, err = os.MkdirTemp("", "berth-bench-*"); err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 		Version: o.Version, At: time.Now(), Rounds: r.rounds, Busy: loadAverage(),
 		Machine: fmt.Sprintf("%d processors, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
 	}
-	defer func() { err = errors.Join(err, r.shared.close()) }()
+	defer func() { r.shared.close() }()
 	for _, one := range []struct {
 		name string
 		run  func(context.Context) error
@@ -128,7 +129,7 @@ func (r *run) startPair(ctx context.Context, hosts, containers int, redis string
 	p = &pair{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.close())
+			p.close()
 		}
 	}()
 	if p.fleet, p.hosts, err = r.startFleet(ctx, hosts, containers); err != nil {
@@ -162,15 +163,14 @@ func (p *pair) sessions(ctx context.Context, n int) ([]string, error) {
 	return cookies, nil
 }
 
-func (p *pair) close() error {
+func (p *pair) close() {
 	if p == nil {
-		return nil
+		return
 	}
-	var err error
 	if p.site != nil {
-		err = p.site.close()
+		p.site.close()
 	}
-	return errors.Join(err, p.hosts.close())
+	p.hosts.close()
 }
 
 // profile keeps a profile of Berth, taken while it is loaded.

@@ -172,7 +172,9 @@ func (s *site) untilListed(ctx context.Context, cookie string, want int) (time.D
 		if time.Since(began) > time.Minute {
 			return 0, fmt.Errorf("the list has %d containers, and should have %d", list.Matched, want)
 		}
-		time.Sleep(20 * time.Millisecond)
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return 0, err
+		}
 	}
 }
 
