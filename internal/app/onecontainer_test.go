@@ -117,7 +117,7 @@ func TestEditNotes(t *testing.T) {
 		t.Errorf("as it is: %d", r.StatusCode)
 	}
 	y.accepted(t, 100, "config", 1)
-	if got := y.trailOf(t, "container_edit"); strings.Count(got, `"target":"pve1 / 100 gateway"`) != 2 {
+	if got := y.trailOf(t, "container_edit"); strings.Count(got, `"target":"127.0.0.1 / pve1 / 100 gateway"`) != 2 {
 		t.Errorf("the trail: %s", got)
 	}
 	if r := y.get(y.page(100)); !strings.Contains(r.body, "Container edited") {

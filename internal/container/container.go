@@ -180,6 +180,7 @@ type Source struct {
 	// ReadAt is when its containers were read last; zero if they never could be.
 	ReadAt time.Time `json:"readAt,omitzero"`
 	// Problem says why the node could not be read; its containers are those last known then, unless Through reads them.
+	Group   string `json:"-"` // shared by the nodes that lead to one installation
 	Problem string `json:"problem,omitempty" doc:"why it can't be read, so that its containers are those last known; absent when they are current" example:"it doesn't answer"`
 	// Through names another door to the same cluster that its containers are read through while it has a problem.
 	Through string `json:"through,omitempty" doc:"name of another node of the same cluster that its containers are read through while it has a problem, so that they are current all the same"`

@@ -185,9 +185,28 @@ func (d *Details) Tasks(ctx context.Context, caller session.Caller, in Choice) (
 // trouble, such as the end of the session.
 func Trouble(err error) string { return partProblem(err) }
 
-// Target names a container in the audit trail.
-func (c *Container) Target() string {
-	return strings.TrimSpace(fmt.Sprintf("%s / %d %s", c.Node, c.VMID, c.Name))
+// Target names a container in the audit trail: by what its node is called, its member unless that has the same name, and
+// its number. Members of two hosts may have one name, and nodes of one owner can't.
+func (c *Container) Target(node string) string {
+	place := c.Node
+	if node != "" && node != c.Node {
+		place = node + " / " + c.Node
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s / %d %s", place, c.VMID, c.Name))
+}
+
+// nodeName is what the caller calls the node of a container; empty once it is gone.
+func (d *Details) nodeName(ctx context.Context, caller session.Caller, c *Container) string {
+	nodes, err := d.nodes.List(ctx, caller)
+	if err != nil {
+		return ""
+	}
+	for _, n := range nodes {
+		if n.ID == c.NodeID {
+			return n.Name
+		}
+	}
+	return ""
 }
 
 // find is the container that was chosen. A virtual machine is none.

@@ -276,11 +276,11 @@ func TestEdit(t *testing.T) {
 		got = append(got, strings.Join([]string{e.Identity.UserID, string(e.Action), e.Target, string(e.Result), e.Detail}, "; "))
 	}
 	want := []string{
-		"root@pam; container_edit; pve1 / 100 gateway; ok; tags and description",
-		"root@pam; container_edit; pve1 / 100 gateway; failed; tags and description",
-		"root@pam; container_edit; pve1 / 100 gateway; ok; description",
-		"root@pam; container_edit; pve1 / 109 paperless; failed; tags",
-		"alice@pve; container_edit; pve1 / 101 nextcloud; refused; tags",
+		"root@pam; container_edit; lab / pve1 / 100 gateway; ok; tags and description",
+		"root@pam; container_edit; lab / pve1 / 100 gateway; failed; tags and description",
+		"root@pam; container_edit; lab / pve1 / 100 gateway; ok; description",
+		"root@pam; container_edit; lab / pve1 / 109 paperless; failed; tags",
+		"alice@pve; container_edit; lab / pve1 / 101 nextcloud; refused; tags",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the trail has\n%s, want\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -346,5 +346,15 @@ func TestGraph(t *testing.T) {
 	var refused *pve.Error
 	if _, err := y.details.Graph(t.Context(), root, container.GraphQuery{Choice: choice("101")}); !errors.As(err, &refused) {
 		t.Errorf("what the host said: %v", err)
+	}
+}
+
+// Members of two hosts may have one name: what was done at one of them is told apart from what was done at the other.
+func TestTarget(t *testing.T) {
+	c := &container.Container{Node: "pve1", VMID: 101, Name: "web"}
+	for node, want := range map[string]string{"attic": "attic / pve1 / 101 web", "pve1": "pve1 / 101 web", "": "pve1 / 101 web"} {
+		if got := c.Target(node); got != want {
+			t.Errorf("of node %q: %s, want %s", node, got, want)
+		}
 	}
 }

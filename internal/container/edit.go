@@ -101,7 +101,7 @@ func editFault(err error) error {
 
 // record writes an edit down, and what Proxmox VE made of it.
 func (d *Details) record(ctx context.Context, caller session.Caller, c *Container, in Edit, err error) {
-	entry := audit.Entry{Identity: caller.Identity, Action: audit.ContainerEdit, Target: c.Target(), Result: audit.OK}
+	entry := audit.Entry{Identity: caller.Identity, Action: audit.ContainerEdit, Target: c.Target(d.nodeName(ctx, caller, c)), Result: audit.OK}
 	switch {
 	case in.Description == nil:
 		entry.Detail = "tags"

@@ -86,7 +86,7 @@ func (p *part) failure() error {
 
 func (p *part) source() Source {
 	return Source{
-		NodeID: p.node.ID, Name: p.node.Name, Host: p.node.Address.Host, Port: p.node.Address.Port, ReadAt: p.at,
+		NodeID: p.node.ID, Name: p.node.Name, Host: p.node.Address.Host, Port: p.node.Address.Port, ReadAt: p.at, Group: cmp.Or(p.node.Group, p.node.ID),
 		Problem: p.trouble.text, Code: p.trouble.code, WayOut: p.trouble.wayOut,
 	}
 }

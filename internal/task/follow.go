@@ -255,10 +255,19 @@ func (s *Service) end(ctx context.Context, op Operation, e Ending) {
 	s.noticesChanged(op.Owner)
 }
 
+// nodeName is what the owner of an operation calls its node; empty once it is gone.
+func (s *Service) nodeName(ctx context.Context, op Operation) string {
+	n, err := s.o.Nodes.Find(context.WithoutCancel(ctx), session.Caller{Identity: op.Owner}, op.NodeID)
+	if err != nil {
+		return "" // what was done is written down all the same
+	}
+	return n.Name
+}
+
 // conclude is end, with an entry in the audit trail.
 func (s *Service) conclude(ctx context.Context, op Operation, e Ending) {
 	entry := audit.Entry{
-		Identity: op.Owner, Action: known[op.Action].audit, Target: Target(op.Node, op.VMID, op.Name), Result: audit.OK, Detail: op.UPID.String(),
+		Identity: op.Owner, Action: known[op.Action].audit, Target: Target(s.nodeName(ctx, op), op.Node, op.VMID, op.Name), Result: audit.OK, Detail: op.UPID.String(),
 	}
 	switch {
 	case e.State == Failed && op.UPID.IsZero():

@@ -55,6 +55,7 @@ type Trouble struct {
 	NodeID  string `json:"nodeId"`
 	Name    string `json:"name"`
 	Problem string `json:"problem"`
+	Group   string `json:"-"` // shared by the nodes that lead to one installation
 }
 
 // Tasks are the tasks of all the caller's nodes.
@@ -117,7 +118,7 @@ func (s *Service) List(ctx context.Context, caller session.Caller, q ListQuery) 
 	list := Tasks{Items: []Task{}, Nodes: []Trouble{}}
 	for _, n := range guests.Nodes {
 		if n.Problem != "" && n.Through == "" {
-			list.Nodes = append(list.Nodes, Trouble{NodeID: n.NodeID, Name: n.Name, Problem: n.Problem})
+			list.Nodes = append(list.Nodes, Trouble{NodeID: n.NodeID, Name: n.Name, Problem: n.Problem, Group: n.Group})
 		}
 	}
 	words := strings.Fields(strings.ToLower(q.Q))

@@ -3,11 +3,10 @@ package task
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"berth/internal/audit"
+	"berth/internal/container"
 	"berth/internal/pve"
 	"berth/internal/session"
 )
@@ -127,7 +126,7 @@ type Store interface {
 	Forget(ctx context.Context, before, now time.Time, kept int) error
 }
 
-// Target names a container in the audit trail.
-func Target(member string, vmid int, name string) string {
-	return strings.TrimSpace(fmt.Sprintf("%s / %d %s", member, vmid, name))
+// Target names a container in the audit trail: by its node as well, since two hosts may have members of one name.
+func Target(node, member string, vmid int, name string) string {
+	return (&container.Container{Node: member, VMID: vmid, Name: name}).Target(node)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -52,12 +53,35 @@ func (s *Site) changePage(r *http.Request, caller session.Caller) (view.Change, 
 	}
 	page := view.Change{
 		Shell:  s.callerShell(r.Context(), caller, "Change a container", "containers"),
-		Action: string(action), Refused: refused, Subject: subject(found, names), Tags: strings.Join(found.Tags, " "),
+		Action: string(action), Refused: refused, Subject: subject(found, names), Tags: strings.Join(found.Tags, " "), Back: s.cameFrom(r),
 	}
 	if found.MoreTags > 0 && action == task.Tag {
 		page.Refused = "It has more tags than are shown here, and would lose them."
 	}
 	return page, nil
+}
+
+// cameFrom is the page that a question leads back to, below the base path: what the question's own form says, or the page
+// with the link to it. It is the list or the page of a container; empty for all else.
+func (s *Site) cameFrom(r *http.Request) string {
+	from := r.URL.Query().Get("back")
+	if from == "" {
+		page, err := url.Parse(r.Referer())
+		if err != nil || page.Host != r.Host {
+			return ""
+		}
+		path, ours := strings.CutPrefix(page.RequestURI(), s.o.BasePath)
+		if !ours {
+			return ""
+		}
+		from = path
+	}
+	from = safeNext(from)
+	path, _, _ := strings.Cut(from, "?")
+	if rest, found := strings.CutPrefix(path, "/containers/"); path == "/" || found && strings.Count(rest, "/") == 1 {
+		return from
+	}
+	return ""
 }
 
 func subject(c *container.Container, names map[string]string) view.Subject {

@@ -109,7 +109,7 @@ func (s *Site) containerPage(r *http.Request, caller session.Caller) (view.Conta
 		})
 	}
 	if part == "" {
-		if page.Events, err = s.containerEvents(ctx, caller, detail.Container); err != nil {
+		if page.Events, err = s.containerEvents(ctx, caller, page.NodeName, detail.Container); err != nil {
 			if fault.KindOf(err) == fault.Unauthenticated {
 				return view.ContainerPage{}, err
 			}
@@ -164,15 +164,16 @@ func taskStatus(t pve.Task) string {
 }
 
 // containerEvents are the caller's latest entries of the trail that name a container.
-func (s *Site) containerEvents(ctx context.Context, caller session.Caller, c *container.Container) ([]view.AuditEntry, error) {
-	number := " / " + strconv.Itoa(c.VMID)
-	list, err := s.o.Trail.List(ctx, caller, audit.Query{Filter: audit.Filter{Whose: "mine", Text: c.Node + number}, Limit: lookedThrough})
+func (s *Site) containerEvents(ctx context.Context, caller session.Caller, node string, c *container.Container) ([]view.AuditEntry, error) {
+	// Its name may have changed since, so it is not looked for.
+	target := (&container.Container{Node: c.Node, VMID: c.VMID}).Target(node)
+	list, err := s.o.Trail.List(ctx, caller, audit.Query{Filter: audit.Filter{Whose: "mine", Text: target}, Limit: lookedThrough})
 	if err != nil {
 		return nil, err
 	}
 	var events []view.AuditEntry
 	for _, line := range list.Items {
-		if line.Target != c.Node+number && !strings.HasPrefix(line.Target, c.Node+number+" ") || len(events) == maxEvents {
+		if line.Target != target && !strings.HasPrefix(line.Target, target+" ") || len(events) == maxEvents {
 			continue
 		}
 		events = append(events, view.AuditEntry{

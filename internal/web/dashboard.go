@@ -67,19 +67,14 @@ func (s *Site) dashboardPage(ctx context.Context, caller session.Caller, shell v
 		},
 		Layout: layout, From: query.Offset, Matches: list.Matched,
 		Total: list.Counts.Total, Running: list.Counts.Running, Stopped: list.Counts.Stopped, Other: list.Counts.Other,
-		Nodes: len(list.Nodes), Version: list.Version, Selectable: true, Now: s.o.Now(),
+		Version: list.Version, Selectable: true, Now: s.o.Now(),
 	}
 	nodes := make(map[string]container.Source, len(list.Nodes))
 	for _, n := range list.Nodes {
 		nodes[n.NodeID] = n
 		page.NodeList = append(page.NodeList, view.Choice{Value: n.NodeID, Label: n.Name})
-		if n.Problem != "" {
-			page.Problems = append(page.Problems, view.NodeProblem{
-				NodeID: n.NodeID, Name: n.Name, Address: pve.Address{Host: n.Host, Port: n.Port}.String(),
-				Problem: n.Problem, WayOut: n.WayOut, ReadAt: n.ReadAt, Through: n.Through,
-			})
-		}
 	}
+	page.Nodes, page.Problems = installations(list.Nodes)
 	for _, tag := range list.Tags {
 		page.TagList = append(page.TagList, view.Choice{Value: tag, Label: tag})
 	}
@@ -91,6 +86,27 @@ func (s *Site) dashboardPage(ctx context.Context, caller session.Caller, shell v
 		refuse(&page.Rows[i], reasons[i])
 	}
 	return page
+}
+
+// installations counts those that nodes lead to, and tells the problems of each once, however many nodes lead there.
+func installations(nodes []container.Source) (count int, problems []view.NodeProblem) {
+	seen, told := map[string]bool{}, map[string]int{}
+	for _, n := range nodes {
+		seen[n.Group] = true
+		if n.Problem == "" {
+			continue
+		}
+		if i, ok := told[n.Group]; ok {
+			problems[i].Others = append(problems[i].Others, n.Name)
+			continue
+		}
+		told[n.Group] = len(problems)
+		problems = append(problems, view.NodeProblem{
+			NodeID: n.NodeID, Name: n.Name, Address: pve.Address{Host: n.Host, Port: n.Port}.String(),
+			Problem: n.Problem, WayOut: n.WayOut, ReadAt: n.ReadAt, Through: n.Through,
+		})
+	}
+	return len(seen), problems
 }
 
 // windowStart is the place that a window begins at.

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"berth/internal/auth"
@@ -35,6 +36,7 @@ func (s *Site) nodeRoutes() []Route {
 // nodeDoneTexts are what the page says after a change; the address only names one of them.
 var nodeDoneTexts = map[string]string{
 	"saved":     "The node was saved.",
+	"twice":     "The node was saved. Another node of yours goes to the same host by your sign-in, so it shows nothing more.",
 	"default":   "The default node has changed.",
 	"said":      "Noted.",
 	"removed":   "The node was removed.",
@@ -194,7 +196,11 @@ func (s *Site) nodeSaved(w http.ResponseWriter, r *http.Request, caller session.
 		s.render(w, r, http.StatusOK, view.NodeSecondFactorPage(s.nodeQuestion(r, caller, action, saved.TFA)))
 		return nil
 	case err == nil:
-		s.redirect(w, r, "/settings/nodes?done=saved")
+		done := "saved"
+		if s.twice(r.Context(), caller, saved.View) {
+			done = "twice"
+		}
+		s.redirect(w, r, "/settings/nodes?done="+done)
 		return nil
 	case in.Challenge != "":
 		return s.nodeCodeRefused(w, r, caller, action, in.SecondStep, err)
@@ -232,6 +238,14 @@ func (s *Site) nodeSaved(w http.ResponseWriter, r *http.Request, caller session.
 	}
 	s.render(w, r, status(f.Kind), view.NodeFormPage(form))
 	return nil
+}
+
+// twice tells whether another node of the caller's goes to the same host by the sign-in too.
+func (s *Site) twice(ctx context.Context, caller session.Caller, saved node.View) bool {
+	nodes, err := s.o.Nodes.List(ctx, caller)
+	return err == nil && saved.Credential == node.BySession && slices.ContainsFunc(nodes, func(n node.Node) bool {
+		return n.ID != saved.ID && n.Credential == node.BySession && n.LoginHost == saved.LoginHost
+	})
 }
 
 func (s *Site) nodeQuestion(r *http.Request, caller session.Caller, action string, q *auth.SecondFactor) view.NodeSecondFactor {
@@ -368,10 +382,18 @@ func (s *Site) nodeRemoveShow(w http.ResponseWriter, r *http.Request, caller ses
 	if err != nil {
 		return err
 	}
-	s.render(w, r, http.StatusOK, view.RemoveNodePage(view.RemoveNode{
+	names, err := s.nodeNames(r.Context(), caller)
+	if err != nil {
+		return err
+	}
+	page := view.RemoveNode{
 		Shell: s.callerShell(r.Context(), caller, "Remove "+n.Name, "nodes"),
 		Node:  view.Node{ID: n.ID, Name: n.Name, Address: n.Address(), Credential: string(n.Credential), TokenID: n.TokenID, IsDefault: n.IsDefault},
-	}))
+	}
+	for _, id := range n.SameAs {
+		page.Node.SameAs = append(page.Node.SameAs, names[id])
+	}
+	s.render(w, r, http.StatusOK, view.RemoveNodePage(page))
 	return nil
 }
 

@@ -49,7 +49,12 @@ func (s *Site) tasks(w http.ResponseWriter, r *http.Request, caller session.Call
 	for _, n := range nodes {
 		page.Nodes = append(page.Nodes, view.Option{Value: n.ID, Label: n.Name})
 	}
+	told := map[string]bool{}
 	for _, n := range list.Nodes {
+		if told[n.Group] {
+			continue // another way to the same installation
+		}
+		told[n.Group] = true
 		page.Troubles = append(page.Troubles, view.Trouble{Name: n.Name, Problem: n.Problem})
 	}
 	for _, t := range list.Items {

@@ -49,6 +49,8 @@ var actionLabels = map[string]string{
 	"container_start": "Container started", "container_shutdown": "Container shut down", "container_stop": "Container stopped",
 	"container_reboot": "Container rebooted", "container_suspend": "Container suspended", "container_resume": "Container resumed",
 	"container_tag": "Container tagged", "container_edit": "Container edited", "container_delete": "Container deleted", "task_stop": "Task stopped",
+	"node_add": "Node added", "node_change": "Node changed", "node_default": "Default node chosen", "node_remove": "Node removed",
+	"node_token_remove": "Node's token removed",
 }
 
 func actionLabel(action string) string {

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -58,12 +59,25 @@ type Change struct {
 	Purge, DestroyUnreferenced bool
 	Errors                     map[string]string
 	Failure                    *Failure
+	// Back is the page that one came from, below the base path: the list as it was filtered, or the container's own page.
+	Back string
 }
 
 func (c Change) danger() bool       { return c.Action == "stop" || c.Action == "delete" }
 func (c Change) waits() bool        { return c.Action == "shutdown" || c.Action == "reboot" }
 func (c Change) experimental() bool { return c.Action == "suspend" || c.Action == "resume" }
-func (c Change) actionPath() string { return c.Link(c.Subject.path() + "/" + c.Action) }
+
+// actionPath is where the form goes. Where one came from goes along, for a form that is shown again.
+func (c Change) actionPath() string {
+	path := c.Link(c.Subject.path() + "/" + c.Action)
+	if c.Back != "" {
+		path += "?" + url.Values{"back": {c.Back}}.Encode()
+	}
+	return path
+}
+
+// backPath leads to where one came from.
+func (c Change) backPath() string { return cmp.Or(c.Back, "/") }
 
 // question is what stands before the container's name.
 func (c Change) question() string {

@@ -70,6 +70,8 @@ type NodeProblem struct {
 	ReadAt time.Time
 	// Through names the node that its containers are read through meanwhile, being a door to the same cluster; "" if none.
 	Through string
+	// Others are the nodes of the same cluster that can't be read either.
+	Others []string
 }
 
 // lastKnown tells whether its containers are shown as they were at ReadAt.
@@ -90,7 +92,7 @@ type Dashboard struct {
 	Stopped int
 	Other   int // neither running nor stopped
 
-	Nodes    int // how many there are
+	Nodes    int // how many there are; several that lead to one installation count once
 	NodeList []Choice
 	TagList  []Choice
 	Problems []NodeProblem
@@ -210,8 +212,15 @@ func (d *Dashboard) filtered() bool {
 	return d.Query != "" || d.Status != "" || d.Node != "" || d.Tag != ""
 }
 
-// allDown says that no node can be read.
-func (d *Dashboard) allDown() bool { return d.Nodes > 0 && len(d.Problems) == d.Nodes }
+// allDown says that nothing can be read: no node, and none of the other ways to where it leads.
+func (d *Dashboard) allDown() bool {
+	for i := range d.Problems {
+		if d.Problems[i].Through != "" {
+			return false
+		}
+	}
+	return d.Nodes > 0 && len(d.Problems) == d.Nodes
+}
 
 // statusKind is the part of a status that has a colour and a shape of its own.
 func (c *Container) statusKind() string {

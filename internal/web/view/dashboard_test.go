@@ -211,3 +211,43 @@ func TestLinksKeepTheFilter(t *testing.T) {
 		t.Errorf("without filters: %s", got)
 	}
 }
+
+// While another node leads to the same cluster not all is down.
+func TestAllDown(t *testing.T) {
+	d := Dashboard{Nodes: 1, Problems: []NodeProblem{{Name: "attic", Others: []string{"cellar"}}}}
+	if !d.allDown() {
+		t.Error("the only installation is down, and not all is")
+	}
+	if html := render(t, DashboardPage(d)); !strings.Contains(html, "through <b>cellar</b> either") {
+		t.Error("the other way there is not named")
+	}
+	if d.Problems[0].Through = "shed"; d.allDown() {
+		t.Error("it can be read, and all is down")
+	}
+}
+
+// The first field with an error has the focus; a failure has it when no field is to blame.
+func TestNodeFormFocus(t *testing.T) {
+	form := NodeForm{Kind: "token", Errors: map[string]string{"tokenSecret": "bad", "port": "bad"}}
+	if html := render(t, NodeFormPage(form)); strings.Count(html, "autofocus") != 1 || !strings.Contains(html[strings.Index(html, `id="port"`):strings.Index(html, `id="tokenId"`)], "autofocus") {
+		t.Error("the first field with an error has no focus")
+	}
+	form = NodeForm{Kind: "token", Failure: &Failure{Message: "It does not answer."}}
+	if html := render(t, NodeFormPage(form)); strings.Count(html, "autofocus") != 1 || !strings.Contains(html, `<div tabindex="-1" autofocus>`) {
+		t.Error("the failure has no focus")
+	}
+}
+
+func TestRemoveOneOfSeveralWays(t *testing.T) {
+	html := render(t, RemoveNodePage(RemoveNode{Node: Node{Name: "attic", SameAs: []string{"cellar"}}}))
+	if strings.Contains(html, "no longer see them") || !strings.Contains(html, "through <bdi>cellar</bdi>") {
+		t.Error("it does not say that the containers are still there")
+	}
+}
+
+func TestQuestionLeadsBack(t *testing.T) {
+	c := Change{Shell: Shell{BasePath: "/berth"}, Action: "stop", Subject: Subject{NodeID: "n1", VMID: 101}, Back: "/?q=web"}
+	if html := render(t, ChangePage(c)); !strings.Contains(html, `data-close href="/berth/?q=web">Cancel`) || !strings.Contains(html, `action="/berth/containers/n1/101/stop?back=%2F%3Fq%3Dweb"`) {
+		t.Error("Cancel does not lead back to where one came from")
+	}
+}

@@ -168,6 +168,16 @@ func (f NodeForm) credential() string {
 	return ""
 }
 
+// focus is the first field with an error; empty if none has.
+func (f NodeForm) focus() string {
+	for _, name := range []string{"name", "loginHost", "host", "port", "username", "realm", "password", "tokenId", "tokenSecret"} {
+		if f.Errors[name] != "" {
+			return name
+		}
+	}
+	return ""
+}
+
 func (f NodeForm) path() string {
 	if f.Node == nil {
 		return "/settings/nodes/add"

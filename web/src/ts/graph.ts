@@ -92,8 +92,9 @@ export function startGraphs(): void {
       if (share !== undefined) point((share = undefined));
       return;
     }
-    const box = plot.getBoundingClientRect();
-    point((share = (event.clientX - box.left) / box.width));
+    // The figures beside the lines are no part of them.
+    const box = (plot.querySelector("svg") ?? plot).getBoundingClientRect();
+    point((share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width))));
   };
   document.addEventListener("pointermove", follow);
   document.addEventListener("pointerdown", follow);
