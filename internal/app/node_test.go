@@ -331,3 +331,25 @@ func TestRightsOfANode(t *testing.T) {
 		t.Errorf("rights %v, want %v", got, want)
 	}
 }
+
+// A node that is given no name has its host's own, or its cluster's, with a number where that is taken.
+func TestUnnamedNode(t *testing.T) {
+	b := newBench(t)
+	_, home := b.newHost(t, sim.Options{})
+	root := b.browser(t)
+	root.signIn(home, "root@pam")
+	for i, test := range []struct {
+		is   sim.Options
+		want string
+	}{
+		{sim.Options{Members: []string{"attic"}}, "attic"}, {sim.Options{Members: []string{"attic"}}, "attic (2)"},
+		{sim.Options{Name: "harbour", Members: []string{"pier1", "pier2"}}, "harbour"},
+	} {
+		dc, host := b.newHost(t, test.is)
+		in := tokenNode(t, dc, host, "root@pam", "unnamed")
+		delete(in, "name")
+		if got := root.addNode(in)["name"]; got != test.want {
+			t.Errorf("node %d is called %v, want %s", i, got, test.want)
+		}
+	}
+}

@@ -100,6 +100,7 @@ func (in TestInput) Validate() error {
 // plan is what a checked input asks for.
 type plan struct {
 	name       string
+	unnamed    bool // by its owner, so that the host's own name is taken
 	credential Credential
 	loginHost  string
 	address    pve.Address // zero with a login host

@@ -37,6 +37,7 @@ type Saved struct {
 // found is what a test found.
 type found struct {
 	peer    pve.Peer
+	name    string // what the installation calls itself; empty if it does not tell
 	version pve.Version
 	held    pve.Permissions
 	rights  []Right
@@ -60,6 +61,7 @@ func inspect(ctx context.Context, w way) (found, error) {
 		if f.members, err = readMembers(ctx, host, with); err != nil {
 			slog.InfoContext(ctx, "installation behind a node not read", "host", host.Address(), "cause", err)
 		}
+		f.name = ownName(ctx, host, with, f.members)
 		f.peer, _ = host.Peer() // there was an answer, so there is one
 		f.members.Shared = f.peer.Wildcard
 		return nil
@@ -106,12 +108,45 @@ func (s *Service) prepare(ctx context.Context, caller session.Caller, in Setting
 		return plan{}, err
 	}
 	if p.name == "" {
+		p.unnamed = true
 		p.name, err = s.freeName(ctx, caller, p.address)
 	}
 	return p, err
 }
 
-// freeName is a name for a node whose owner gave none: its host, with its port or a number where that is taken.
+// ownName is what an installation calls itself: the cluster's name, or that of a host on its own. Without the right to
+// read a cluster's name it is empty.
+func ownName(ctx context.Context, host *pve.Host, with pve.Credentials, m Members) string {
+	var name string
+	switch len(m.Names) {
+	case 0:
+	case 1:
+		name = m.Names[0]
+	default:
+		entries, err := host.ClusterStatus(ctx, with)
+		i := slices.IndexFunc(entries, func(e pve.ClusterEntry) bool { return e.Type == "cluster" })
+		if err == nil && i >= 0 {
+			name = entries[i].Name
+		}
+	}
+	fields := map[string]string{}
+	if name = checkName(name, fields); len(fields) > 0 || len(name) > maxName-10 {
+		return ""
+	}
+	return name
+}
+
+// numbered is a name, with a number where other nodes have it.
+func numbered(records []Record, name, id string) string {
+	one := name
+	for i := 2; slices.ContainsFunc(records, func(r Record) bool { return r.ID != id && strings.EqualFold(r.Name, one) }); i++ {
+		one = name + " (" + strconv.Itoa(i) + ")"
+	}
+	return one
+}
+
+// freeName is a name for a node whose owner gave none, before its host has told its own: its address, with its port or a
+// number where that is taken.
 func (s *Service) freeName(ctx context.Context, caller session.Caller, at pve.Address) (string, error) {
 	records, err := s.records(ctx, caller)
 	if err != nil {
@@ -318,6 +353,13 @@ func (s *Service) save(ctx context.Context, caller session.Caller, p plan, r Rec
 	}
 	// What was begun is brought to its end: a token may be made from here on.
 	ctx = context.WithoutCancel(ctx)
+	if p.unnamed && f.name != "" {
+		records, err := s.records(ctx, caller)
+		if err != nil {
+			return Saved{}, err
+		}
+		p.name = numbered(records, f.name, r.ID)
+	}
 	r.Name, r.Address, r.Credential, r.LoginHost = p.name, p.address, p.credential, p.loginHost
 	r.Fingerprint, r.Members = f.peer.Fingerprint, f.members
 	r.Key, r.TokenID, r.TokenExpires, r.Secret = p.trust.Key, p.tokenID, time.Time{}, nil
