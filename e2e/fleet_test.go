@@ -310,6 +310,33 @@ func TestRowByKeyboard(t *testing.T) {
 	p.untilStatus(102, "stopped")
 }
 
+// A change that was begun from the list does not keep anybody from the list: the dialog closes as soon as the host has taken it,
+// and the row shows how it goes; what was started is said to be starting at once.
+func TestRowShowsProgress(t *testing.T) {
+	t.Parallel()
+	p, dc, host := dashboard(t, &clock{})
+	dc.HoldTasks(true)
+	shows := func(vmid int, what string) {
+		t.Helper()
+		p.until(what, `document.querySelector('`+row(vmid)+` .col-status').innerText.includes(`+quote(what)+`)`)
+	}
+	p.click(row(101) + " [data-action=shutdown]")
+	p.until("a dialog", `document.querySelector("#ask[open] form")`)
+	p.click("#ask [type=submit]")
+	p.until("no dialog", `!document.querySelector("dialog[open]")`)
+	shows(101, "Shutting down")
+
+	// Before the host has said anything.
+	host.SetFault("POST", "/nodes/pve1/lxc/102/status", sim.Fault{Latency: 5 * time.Second})
+	p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector('` + row(102) + ` [data-action=start]').click()`))
+	if got := p.text(row(102) + " .col-status"); !strings.Contains(got, "Starting") || dc.Accepted(102, "start") != 0 {
+		t.Errorf("right after the click it says %q", got)
+	}
+	dc.HoldTasks(false)
+	p.untilStatus(101, "stopped")
+	p.untilStatus(102, "running")
+}
+
 func TestSelection(t *testing.T) {
 	t.Parallel()
 	p, _, _ := dashboard(t, &clock{})

@@ -3,10 +3,19 @@ import htmx from "htmx.org";
 import { call, Refusal } from "./api";
 import { answered, sitePath } from "./connection";
 import { refresh } from "./fleetlist";
+import { on } from "./htmx";
 import { note } from "./note";
 
 // What is done to one container from its row: starting at once; all else has a page that asks first, which is shown as a
-// dialog and goes on there with how the change goes.
+// dialog. Once Proxmox VE has taken the change the dialog closes, and the row shows how it goes; what fails then is a notice.
+
+/** How long the row says by itself that something goes on, should the server not say more. */
+const patience = 3000;
+
+/** The row and the action that the dialog asks about; none when it asks about many. */
+let asked: { ref: string; action: string } | undefined;
+/** Whether Proxmox VE has taken what the dialog asked about. */
+let begun = false;
 
 const dialog = (): HTMLDialogElement | null => document.querySelector<HTMLDialogElement>("#ask");
 
@@ -26,9 +35,18 @@ export function startActions(): void {
     event.preventDefault();
     shown.close();
   });
+  on("htmx:before:swap", ({ ctx }) => {
+    if (!asked || !shown.contains(ctx.sourceElement) || !accepted(ctx.text ?? "")) return true;
+    begun = true;
+    shown.close();
+    return false;
+  });
   shown.addEventListener("close", () => {
     shown.replaceChildren();
-    refresh();
+    if (begun && asked) goesOn(asked.ref, asked.action);
+    else refresh();
+    begun = false;
+    asked = undefined;
   });
 }
 
@@ -36,26 +54,51 @@ export function startActions(): void {
 export function act(row: HTMLTableRowElement, action: string): void {
   note("");
   const path = `/containers/${row.dataset.ref}/${action}`;
-  if (document.querySelector(`#row-menu [data-action=${action}][data-asks]`)) void ask(path);
-  else void begin(row, path);
+  if (document.querySelector(`#row-menu [data-action=${action}][data-asks]`)) void ask(path, undefined, { ref: row.dataset.ref ?? "", action });
+  else void begin(row, path, action);
 }
 
-async function begin(row: HTMLTableRowElement, path: string): Promise<void> {
+/** Tells whether an answer shows a change that goes on, or has ended well: it asks nothing more and reports nothing. */
+function accepted(text: string): boolean {
+  const change = new DOMParser().parseFromString(text, "text/html").getElementById("change");
+  return change !== null && !change.querySelector("form, [role=alert]");
+}
+
+/** Has a row say what is being done to its container, until the server says so itself. */
+function goesOn(ref: string, action: string): void {
+  const row = document.querySelector<HTMLTableRowElement>(`#rows tr[data-ref="${CSS.escape(ref)}"]`);
+  const doing = document.querySelector<HTMLElement>(`#row-menu [data-action=${action}]`)?.dataset.doing;
+  const status = row?.querySelector<HTMLElement>(".col-status .status");
+  if (status && doing) {
+    const spinner = document.createElement("i");
+    spinner.className = "spinner";
+    status.dataset.kind = "busy";
+    status.replaceChildren(spinner, doing);
+  }
+  setTimeout(refresh, doing ? patience : 0);
+}
+
+async function begin(row: HTMLTableRowElement, path: string, action: string): Promise<void> {
+  const ref = row.dataset.ref ?? "";
   row.ariaBusy = "true";
+  goesOn(ref, action);
   try {
     const { state, error } = await call<{ state: string; error?: string }>("POST", `/api${path}`, {});
-    if (error && (state === "failed" || state === "unknown")) note(error);
+    if (error && (state === "failed" || state === "unknown")) {
+      note(error);
+      refresh();
+    }
   } catch (error) {
+    refresh();
     if (!(error instanceof Refusal)) throw error;
     note(`${row.querySelector(".name")?.textContent ?? ""}: ${error.message}`);
   } finally {
     row.ariaBusy = null;
-    refresh();
   }
 }
 
 /** Shows a page that asks in the dialog. It returns where the answer leads to, if it asks nothing. */
-export async function ask(path: string, form?: URLSearchParams): Promise<string | undefined> {
+export async function ask(path: string, form?: URLSearchParams, about?: typeof asked): Promise<string | undefined> {
   const shown = dialog();
   if (!shown) return undefined;
   let text: string;
@@ -76,6 +119,7 @@ export async function ask(path: string, form?: URLSearchParams): Promise<string 
     note(page.querySelector("main")?.textContent?.trim().replace(/\s+/g, " ") ?? "That did not work.");
     return undefined;
   }
+  asked = about;
   shown.replaceChildren(document.importNode(asks, true));
   htmx.process(shown);
   if (!shown.open) shown.showModal();
