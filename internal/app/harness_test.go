@@ -94,6 +94,9 @@ func (b *bench) begin(t *testing.T) (end func()) {
 		t.Fatal(err)
 	}
 	b.App = a
+	if code, err := a.ClaimCode(ctx); err == nil {
+		used.add("claim code", code)
+	}
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 	ended := false
@@ -181,6 +184,7 @@ func (r reply) json(t *testing.T) map[string]any {
 
 func (b *browser) do(method, path, contentType, body string, header ...string) reply {
 	b.t.Helper()
+	used.addBody(body)
 	req, err := http.NewRequest(method, b.base+path, strings.NewReader(body))
 	if err != nil {
 		b.t.Fatal(err)
@@ -202,6 +206,7 @@ func (b *browser) send(req *http.Request) reply {
 		b.t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	used.addCookies(resp.Cookies())
 	if resp.Header.Get("Content-Type") == "text/event-stream" && req.Method != http.MethodHead {
 		// It does not end: what it begins with is the answer.
 		text, err := bufio.NewReader(resp.Body).ReadString('\n')
@@ -214,6 +219,7 @@ func (b *browser) send(req *http.Request) reply {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	used.addBody(string(text))
 	return reply{resp, string(text)}
 }
 
