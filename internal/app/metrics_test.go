@@ -3,6 +3,7 @@ package app
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"berth/internal/config"
+	"berth/internal/pve"
 	"berth/internal/pve/sim"
 	"berth/internal/session"
 )
@@ -225,4 +227,16 @@ func TestMetricsCost(t *testing.T) {
 		t.Errorf("%v allocations for each request, and %v with metrics", allocations["bare"], allocations["metrics"])
 	}
 	t.Logf("%.0f ns without and %.0f ns with metrics, %v allocations", times["bare"], times["metrics"], allocations["bare"])
+}
+
+// The address of the metrics is Berth's own: nobody can have Berth call it.
+func TestMetricsAreNoHost(t *testing.T) {
+	b := newBenchWith(t, measured)
+	for name, listener := range map[string]net.Listener{"pages": b.listener, "metrics": b.metrics.listener} {
+		port := listener.Addr().(*net.TCPAddr).Port
+		_, err := b.client.Host(pve.Address{Host: "127.0.0.1", Port: port}, pve.Trust{}).Handshake(t.Context())
+		if !pve.IsKind(err, pve.KindRefusedAddress) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
