@@ -46,7 +46,7 @@ func (r *run) largeFleet(ctx context.Context) error {
 		{"the list, 1,000 of 10,000", "/api/containers"},
 		{"a search", "/api/containers?q=grafana+monitoring&limit=100"},
 		{"one page of the list", "/api/containers?sort=-cpu&limit=100"},
-		{"the page /", "/?rows=100"},
+		{"the page", "/?rows=100"},
 	} {
 		t := target{address: p.Address, path: one.path, gzip: one.path[:2] == "/?"}
 		targets := each(t, cookies)
