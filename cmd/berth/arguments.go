@@ -21,6 +21,14 @@ func tieValues(model *kong.Application, args []string) ([]string, error) {
 			}
 		}
 	}
+	// What one command takes a value for, and another none, is left to the parser, which knows the command.
+	for _, command := range model.Leaves(false) {
+		for _, flag := range command.Flags {
+			if flag.IsBool() {
+				delete(takesValue, "--"+flag.Name)
+			}
+		}
+	}
 	var problems config.Problems
 	tied := make([]string, 0, len(args))
 	for i := 0; i < len(args); i++ {
