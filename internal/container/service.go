@@ -152,6 +152,20 @@ func (s *Service) Find(ctx context.Context, caller session.Caller, nodeID string
 	return nil, fault.NoSuch("container")
 }
 
+// Source is what is known of one of the caller's nodes: whether it can be read, and if not since when and why.
+func (s *Service) Source(ctx context.Context, caller session.Caller, nodeID string) (Source, error) {
+	seen, err := s.look(ctx, caller)
+	if seen.snapshot == nil {
+		return Source{}, err
+	}
+	for _, source := range seen.sources() {
+		if source.NodeID == nodeID {
+			return source, nil
+		}
+	}
+	return Source{}, fault.NoSuch("node")
+}
+
 // look returns what the caller sees, as recent as it can be had soon. With the error of a node, of which nothing was ever
 // read and of no other either, comes what can be told of the nodes; any other comes alone.
 func (s *Service) look(ctx context.Context, caller session.Caller) (view, error) {

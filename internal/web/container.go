@@ -94,6 +94,9 @@ func (s *Site) containerPage(r *http.Request, caller session.Caller) (view.Conta
 	if page.Actions, err = s.containerActions(ctx, caller, detail); err != nil {
 		return view.ContainerPage{}, err
 	}
+	if err := s.containerDown(ctx, caller, detail, &page); err != nil {
+		return view.ContainerPage{}, err
+	}
 	if graphErr != nil {
 		page.GraphProblem = container.Trouble(graphErr)
 	} else if len(graph.Times) > 0 {
@@ -149,6 +152,22 @@ func (s *Site) containerActions(ctx context.Context, caller session.Caller, d co
 		actions = append(actions, a)
 	}
 	return actions, nil
+}
+
+// containerDown notes on the page of a container that its node can't be read, so that all of it is as it was last known.
+func (s *Site) containerDown(ctx context.Context, caller session.Caller, d container.Detail, page *view.ContainerPage) error {
+	if d.Live != nil {
+		return nil // it answers
+	}
+	door, err := s.o.Containers.Source(ctx, caller, d.Door)
+	if err != nil || door.Problem == "" {
+		return err
+	}
+	page.Down = &view.NodeProblem{NodeID: door.NodeID, Name: door.Name, Problem: door.Problem, WayOut: door.WayOut, ReadAt: door.ReadAt}
+	for i := range page.Actions {
+		page.Actions[i].Refused = nodeDown
+	}
+	return nil
 }
 
 func taskStatus(t pve.Task) string {

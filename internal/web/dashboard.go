@@ -143,6 +143,9 @@ func dashboardRow(c *container.Container, nodes map[string]container.Source) vie
 	return row
 }
 
+// nodeDown is why nothing can be done to containers that are shown as they were last known.
+const nodeDown = "Its node can't be reached just now."
+
 // refuse notes what can't be done to the container of a row, and why.
 func refuse(row *view.Container, reasons map[task.Action]string) {
 	if row.VirtualMachine {
@@ -152,7 +155,7 @@ func refuse(row *view.Container, reasons map[task.Action]string) {
 	for action, reason := range reasons {
 		switch {
 		case !row.LastKnown.IsZero():
-			reason = "Its node can't be reached just now."
+			reason = nodeDown
 		case row.Doing != "" && reason == "":
 			reason = "Something is being done to it just now."
 		}

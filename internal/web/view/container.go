@@ -32,6 +32,8 @@ type ContainerPage struct {
 	Interfaces []InterfaceRow
 	Networks   []NetworkRow
 	Mounts     []MountRow
+	// Down is why the node can't be read; then the container is shown as it was last known.
+	Down *NodeProblem
 	// Problems say why a part could not be read, by its name: live, config, interfaces, tasks, events.
 	Problems map[string]string
 
@@ -150,6 +152,14 @@ func (p ContainerPage) frameLabel() string {
 		}
 	}
 	return ""
+}
+
+// why is why a part is not there, unless the head of the page says so already.
+func (p ContainerPage) why(problem string) string {
+	if p.Down != nil || problem == p.Problems["live"] {
+		return ""
+	}
+	return problem
 }
 
 // has tells whether a part of the page is asked for.
