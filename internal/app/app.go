@@ -358,7 +358,7 @@ func (a *App) alive(ctx context.Context, caller session.Caller) error {
 // Sweep does what has to be done about once a minute, and waits for no host; Run does it by itself.
 func (a *App) Sweep(ctx context.Context) error {
 	a.containers.Sweep()
-	return errors.Join(a.sessions.Sweep(ctx), a.tokens.Sweep(ctx), a.throttle.Sweep(ctx), a.trail.Sweep(ctx), a.tasks.Sweep(ctx))
+	return errors.Join(a.sessions.Sweep(ctx), a.tokens.Sweep(ctx), a.throttle.Sweep(ctx), a.trail.Sweep(ctx), a.tasks.Sweep(ctx), a.nodes.Sweep(ctx))
 }
 
 // Notice looks whether another process has changed the database, and forgets what memory knew of it; Run does it by itself

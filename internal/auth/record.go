@@ -118,6 +118,8 @@ func refusalText(action audit.Action, f *fault.Error) string {
 	switch {
 	case errors.Is(f.Cause, errManySignIns):
 		return "too many sign-ins with the account from the same address"
+	case errors.Is(f.Cause, errManyNewcomers):
+		return "too many new accounts"
 	case f.Kind == fault.Throttled:
 		return "too many attempts; nothing was sent to the host"
 	case errors.Is(f.Cause, errHostChanged):

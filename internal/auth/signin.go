@@ -282,6 +282,10 @@ func (s *Service) finish(ctx context.Context, began time.Time, a Attempt, via *p
 	if !strings.EqualFold(ticket.UserID, a.UserID) {
 		return SignedIn{}, s.refuse(ctx, began, nil, a.Address, a.UserID, errors.New("the host answered with a ticket of another user"))
 	}
+	newcomer, err := s.countNewcomer(ctx, a.Address, a.UserID)
+	if err != nil {
+		return SignedIn{}, s.settle(ctx, began, a, err)
+	}
 	var token string
 	var started session.Session
 	host, create, err := s.admit(ctx, a)
@@ -302,6 +306,7 @@ func (s *Service) finish(ctx context.Context, began time.Time, a Attempt, via *p
 		host, create, err = s.admit(ctx, a)
 	}
 	if err != nil {
+		s.uncountNewcomer(ctx, newcomer)
 		return SignedIn{}, s.settle(ctx, began, a, err)
 	}
 	if create == nil {

@@ -59,6 +59,11 @@ var (
 	// limitSuccess is for successful sign-ins with one account from one address: each stores a session, and costs the host
 	// and the disk what a failed one costs.
 	limitSuccess = Limit{Name: "success", Free: 60, First: time.Second, Longest: 30 * time.Second}
+	// limitNewcomers and limitNewHere are for accounts that sign in where any host may vouch, from where nobody has signed in
+	// with them before: by address, and by datacenter. Each leaves an identity with its rows, and a host can vouch for as
+	// many made-up users as it likes. Whoever was here before does not wait for them.
+	limitNewcomers = Limit{Name: "newcomers", Free: 60, First: time.Second, Longest: 5 * time.Minute}
+	limitNewHere   = Limit{Name: "newcomers of a datacenter", Free: 200, First: time.Second, Longest: time.Minute}
 	// limitTOTP never lets anybody wait: it counts towards Proxmox VE's own lock, which does not forget.
 	limitTOTP = Limit{Name: "totp", Free: 1 << 30, Longest: 30 * 24 * time.Hour}
 )

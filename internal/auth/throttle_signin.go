@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 
@@ -115,6 +116,47 @@ func (s *Service) throttled(ctx context.Context, at pve.Address, user string, st
 		noteProblem(ctx, problem)
 	}
 	return out, err
+}
+
+// errManyNewcomers says that too many accounts have signed in for the first time.
+var errManyNewcomers = errors.New("too many new accounts")
+
+// countNewcomer counts a sign-in that its host has accepted, if any host may vouch and nobody has signed in with the account
+// from this browser or address before. The error is a fault: too many, or the store can't be reached.
+func (s *Service) countNewcomer(ctx context.Context, at pve.Address, user string) (Taken, error) {
+	if s.hosts.policy.Mode != Any {
+		return nil, nil
+	}
+	a, err := s.accountAt(ctx, at, user)
+	if err != nil {
+		return nil, err
+	}
+	if browser, address, err := s.throttle.knows(ctx, a.identity()); browser || address || err != nil {
+		return nil, err
+	}
+	place := a.datacenter
+	if place == "" {
+		place = at.String()
+	}
+	from := network(session.ClientFrom(ctx).Address)
+	taken, wait, err := s.throttle.store.Take(ctx, s.now(), counter(limitNewcomers, from), counter(limitNewHere, place))
+	if err != nil {
+		return nil, fault.StoreDown(err)
+	}
+	if wait > 0 {
+		f := tooManyAttempts(wait)
+		f.Message, f.Cause = "Too many people have signed in here for the first time", errManyNewcomers
+		f.Hint = "Start again in " + inWords(wait) + "."
+		return nil, f
+	}
+	return taken, nil
+}
+
+// uncountNewcomer gives back what countNewcomer took, for a sign-in that came to nothing.
+func (s *Service) uncountNewcomer(ctx context.Context, taken Taken) {
+	if len(taken) > 0 {
+		noteProblem(ctx, s.throttle.store.GiveBack(context.WithoutCancel(ctx), s.now(), taken))
+	}
 }
 
 // noteProblem logs what must not undo a sign-in that stands.

@@ -306,6 +306,26 @@ func (s *Service) SignedIn(ctx context.Context, started session.Session) {
 	s.renewTokens(ctx, started)
 }
 
+const (
+	// idleAfter is how long after their last sign-in those are forgotten who have nothing here, and idleBatch how many by one
+	// Sweep.
+	idleAfter = 30 * 24 * time.Hour
+	idleBatch = 1000
+)
+
+// Sweep forgets who has not signed in for a month and has nothing here but the node that everybody begins with, where any host
+// may vouch: it could have made them up. Whoever comes back begins anew. The program calls it once a minute.
+func (s *Service) Sweep(ctx context.Context) error {
+	if !s.hosts.Open() {
+		return nil
+	}
+	removed, err := s.store.RemoveIdle(ctx, s.now().Add(-idleAfter), idleBatch)
+	for _, of := range removed {
+		s.changed(of)
+	}
+	return err
+}
+
 // LastSignIn is when an identity signed in last; the zero time if it never did.
 func (s *Service) LastSignIn(ctx context.Context, of session.Identity) (time.Time, error) {
 	at, err := s.store.LastSignIn(ctx, of)

@@ -88,6 +88,10 @@ type Store interface {
 	NoteSignIn(ctx context.Context, of session.Identity, at time.Time) error
 	// LastSignIn returns ErrNoIdentity if there is none.
 	LastSignIn(ctx context.Context, of session.Identity) (time.Time, error)
+	// RemoveIdle removes identities, at most so many at a time, that last signed in before a time and that have nothing but
+	// the node that they were welcomed with: no session, no access token, no token that was made on a host, no operation. It
+	// returns them.
+	RemoveIdle(ctx context.Context, before time.Time, most int) ([]session.Identity, error)
 	// Preferences are what SetPreferences stored, "" at first. Both return ErrNoIdentity if there is none.
 	Preferences(ctx context.Context, of session.Identity) (string, error)
 	SetPreferences(ctx context.Context, of session.Identity, text string) error

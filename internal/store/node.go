@@ -49,6 +49,37 @@ func (s *Store) LastSignIn(ctx context.Context, of session.Identity) (time.Time,
 	return fromMillis(at), err
 }
 
+// RemoveIdle implements node.Store.
+func (s *Store) RemoveIdle(ctx context.Context, before time.Time, most int) (removed []session.Identity, err error) {
+	which := db.IdleIdentitiesParams{Before: before.UnixMilli(), Most: int64(most)}
+	// Nearly always there is none, and nothing needs to be written.
+	if idle, err := s.queries.IdleIdentities(ctx, s.reader, which); err != nil || len(idle) == 0 {
+		return nil, err
+	}
+	err = s.inTransaction(ctx, func(tx *sql.Tx) error {
+		removed = nil
+		idle, err := s.queries.IdleIdentities(ctx, tx, which)
+		if err != nil {
+			return err
+		}
+		for _, i := range idle {
+			of := session.Identity{Datacenter: i.DatacenterID, UserID: i.UserID}
+			if err := s.queries.DeleteNodesOf(ctx, tx, db.DeleteNodesOfParams{DatacenterID: of.Datacenter, UserID: of.UserID}); err != nil {
+				return err
+			}
+			if err := s.queries.DeleteIdentity(ctx, tx, db.DeleteIdentityParams{DatacenterID: of.Datacenter, UserID: of.UserID}); err != nil {
+				return err
+			}
+			removed = append(removed, of)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return removed, nil
+}
+
 // Preferences implements node.Store.
 func (s *Store) Preferences(ctx context.Context, of session.Identity) (string, error) {
 	text, err := s.queries.Preferences(ctx, s.reader, db.PreferencesParams{DatacenterID: of.Datacenter, UserID: of.UserID})

@@ -24,6 +24,8 @@ type Fixture struct {
 	Store      node.Store
 	NewHost    func(t *testing.T, key pve.KeyPin) (datacenter, loginHost string)
 	RemoveHost func(t *testing.T, loginHost string)
+	// Attach gives an identity something, by what it is, that keeps it.
+	Attach map[string]func(t *testing.T, of session.Identity)
 }
 
 var begin = time.Date(2026, 3, 1, 12, 0, 0, 123_000_000, time.UTC)
@@ -445,6 +447,7 @@ func Contract(t *testing.T, empty func(t *testing.T) Fixture) {
 			t.Errorf("groups %q, %q", mine[0].SaidGroup, mine[1].SaidGroup)
 		}
 	})
+	t.Run("whoever has nothing here is forgotten", func(t *testing.T) { idle(t, empty(t)) })
 	t.Run("tokens that were made", func(t *testing.T) { tokens(t, empty(t)) })
 }
 

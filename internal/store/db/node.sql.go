@@ -310,6 +310,20 @@ func (q *Queries) DeleteAPIToken(ctx context.Context, db DBTX, arg DeleteAPIToke
 	return result.RowsAffected()
 }
 
+const deleteIdentity = `-- name: DeleteIdentity :exec
+DELETE FROM identity WHERE datacenter_id = ?1 AND user_id = ?2
+`
+
+type DeleteIdentityParams struct {
+	DatacenterID string
+	UserID       string
+}
+
+func (q *Queries) DeleteIdentity(ctx context.Context, db DBTX, arg DeleteIdentityParams) error {
+	_, err := db.ExecContext(ctx, deleteIdentity, arg.DatacenterID, arg.UserID)
+	return err
+}
+
 const deleteNode = `-- name: DeleteNode :execrows
 DELETE FROM node
 WHERE id = ?1 AND datacenter_id = ?2 AND user_id = ?3
@@ -327,6 +341,20 @@ func (q *Queries) DeleteNode(ctx context.Context, db DBTX, arg DeleteNodeParams)
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+const deleteNodesOf = `-- name: DeleteNodesOf :exec
+DELETE FROM node WHERE datacenter_id = ?1 AND user_id = ?2
+`
+
+type DeleteNodesOfParams struct {
+	DatacenterID string
+	UserID       string
+}
+
+func (q *Queries) DeleteNodesOf(ctx context.Context, db DBTX, arg DeleteNodesOfParams) error {
+	_, err := db.ExecContext(ctx, deleteNodesOf, arg.DatacenterID, arg.UserID)
+	return err
 }
 
 const groupNode = `-- name: GroupNode :execrows
@@ -352,6 +380,53 @@ func (q *Queries) GroupNode(ctx context.Context, db DBTX, arg GroupNodeParams) (
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+const idleIdentities = `-- name: IdleIdentities :many
+SELECT i.datacenter_id, i.user_id FROM identity i
+WHERE i.last_sign_in_at < ?1
+    AND NOT EXISTS (SELECT 1 FROM node o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id
+        AND (o.credential <> 'session' OR o.created_at <> i.created_at))
+    AND NOT EXISTS (SELECT 1 FROM session o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id)
+    AND NOT EXISTS (SELECT 1 FROM access_token o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id)
+    AND NOT EXISTS (SELECT 1 FROM api_token o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id)
+    AND NOT EXISTS (SELECT 1 FROM operation o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id)
+    AND NOT EXISTS (SELECT 1 FROM bulk_run o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id)
+ORDER BY i.last_sign_in_at LIMIT ?2
+`
+
+type IdleIdentitiesParams struct {
+	Before int64
+	Most   int64
+}
+
+type IdleIdentitiesRow struct {
+	DatacenterID string
+	UserID       string
+}
+
+// Whoever has nothing here but the node that they were welcomed with: no session, no token, nothing under way or to be told.
+func (q *Queries) IdleIdentities(ctx context.Context, db DBTX, arg IdleIdentitiesParams) ([]IdleIdentitiesRow, error) {
+	rows, err := db.QueryContext(ctx, idleIdentities, arg.Before, arg.Most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []IdleIdentitiesRow
+	for rows.Next() {
+		var i IdleIdentitiesRow
+		if err := rows.Scan(&i.DatacenterID, &i.UserID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const joinCluster = `-- name: JoinCluster :exec

@@ -10,6 +10,8 @@ CREATE TABLE identity (
     PRIMARY KEY (datacenter_id, user_id)
 );
 
+CREATE INDEX identity_last_sign_in ON identity (last_sign_in_at);
+
 CREATE TABLE node (
     id               TEXT PRIMARY KEY,
     datacenter_id    TEXT NOT NULL,

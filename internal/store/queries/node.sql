@@ -10,6 +10,25 @@ SELECT last_sign_in_at FROM identity WHERE datacenter_id = sqlc.arg(datacenter_i
 UPDATE identity SET last_sign_in_at = sqlc.arg(at)
 WHERE datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id);
 
+-- Whoever has nothing here but the node that they were welcomed with: no session, no token, nothing under way or to be told.
+-- name: IdleIdentities :many
+SELECT i.datacenter_id, i.user_id FROM identity i
+WHERE i.last_sign_in_at < sqlc.arg(before)
+    AND NOT EXISTS (SELECT 1 FROM node o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id
+        AND (o.credential <> 'session' OR o.created_at <> i.created_at))
+    AND NOT EXISTS (SELECT 1 FROM session o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id)
+    AND NOT EXISTS (SELECT 1 FROM access_token o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id)
+    AND NOT EXISTS (SELECT 1 FROM api_token o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id)
+    AND NOT EXISTS (SELECT 1 FROM operation o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id)
+    AND NOT EXISTS (SELECT 1 FROM bulk_run o WHERE o.datacenter_id = i.datacenter_id AND o.user_id = i.user_id)
+ORDER BY i.last_sign_in_at LIMIT sqlc.arg(most);
+
+-- name: DeleteNodesOf :exec
+DELETE FROM node WHERE datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id);
+
+-- name: DeleteIdentity :exec
+DELETE FROM identity WHERE datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id);
+
 -- name: Preferences :one
 SELECT preferences FROM identity WHERE datacenter_id = sqlc.arg(datacenter_id) AND user_id = sqlc.arg(user_id);
 
