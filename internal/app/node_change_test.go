@@ -1,8 +1,13 @@
 package app
 
 import (
+	"maps"
 	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
 	"testing"
+	"time"
 
 	"berth/internal/pve/sim"
 )
@@ -70,5 +75,66 @@ func TestAbuseOutdatedChange(t *testing.T) {
 	}
 	if left := root.leftOver(); len(left) != 0 {
 		t.Errorf("left over: %v", left)
+	}
+}
+
+var (
+	tag = regexp.MustCompile(`<[^>]*>`)
+	// separators stand between the bytes of a fingerprint, on a page other ones than elsewhere.
+	separators = strings.NewReplacer(" ", "", ":", "")
+)
+
+// The page of a node whose certificate has changed shows the old one and the new one, and confirms it with the secret given
+// again. Nothing is said to be saved while the node is refused.
+func TestPageOfAChangedCertificate(t *testing.T) {
+	b := newBench(t)
+	_, home := b.newHost(t, sim.Options{})
+	dc, host := b.newHost(t, sim.Options{Members: []string{"far"}})
+	root := b.browser(t)
+	root.signIn(home, "root@pam")
+	in := tokenNode(t, dc, host, "root@pam", "far")
+	page := "/settings/nodes/" + root.addNode(in)["id"].(string)
+	before := host.Fingerprint()
+	if err := host.ChangeCertificate(false); err != nil {
+		t.Fatal(err)
+	}
+	b.client.Close() // connections that are there have shown theirs
+	b.advance(2 * time.Minute)
+	plain := url.Values{
+		"kind": {"token"}, "credential": {"token"}, "name": {"renamed"}, "host": {in["host"].(string)}, "port": {portOf(host)},
+		"tokenId": {in["tokenId"].(string)},
+	}
+	shows := func(what string, r reply, status int) url.Values {
+		t.Helper()
+		text := strings.Join(strings.Fields(tag.ReplaceAllString(r.body, " ")), " ")
+		for _, fingerprint := range []string{before, host.Fingerprint()} {
+			if r.StatusCode != status || !strings.Contains(separators.Replace(text), separators.Replace(fingerprint)) {
+				t.Fatalf("%s: %d without %s:\n%s", what, r.StatusCode, fingerprint, text)
+			}
+		}
+		if !strings.Contains(text, "It matches") || strings.Contains(text, "was saved") {
+			t.Errorf("%s: %s", what, text)
+		}
+		if !strings.Contains(r.body, `name="fingerprint" value="`+host.Fingerprint()+`"`) {
+			t.Errorf("%s: the form does not confirm it", what)
+		}
+		form := maps.Clone(plain)
+		form.Set("fingerprint", host.Fingerprint())
+		return form
+	}
+	shows("the node", root.get(page), http.StatusOK)
+	shows("its test", root.form(page+"/test", url.Values{}), http.StatusConflict)
+	form := shows("a save of nothing but a name", root.form(page, plain), http.StatusConflict)
+	if root.nodes()["far"] == nil {
+		t.Errorf("saved while the node is refused: %v", root.nodes())
+	}
+	form.Set("tokenSecret", "")
+	form = shows("without the secret", root.form(page, form), http.StatusUnprocessableEntity)
+	form.Set("tokenSecret", in["tokenSecret"].(string))
+	if r := root.form(page, form); r.StatusCode != http.StatusSeeOther {
+		t.Fatalf("confirmed: %d %s", r.StatusCode, r.body)
+	}
+	if r := root.form(page, plain); r.StatusCode != http.StatusSeeOther || root.nodes()["renamed"] == nil {
+		t.Errorf("a new name after that: %d, nodes %v", r.StatusCode, root.nodes())
 	}
 }

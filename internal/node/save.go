@@ -262,6 +262,12 @@ func (s *Service) Change(ctx context.Context, caller session.Caller, in ChangeIn
 	})
 }
 
+// Tests tells whether Change would test a node before it saves a change; one that is refused anyhow counts as tested.
+func (s *Service) Tests(ctx context.Context, caller session.Caller, in ChangeInput) bool {
+	before, err := s.record(ctx, caller, in.ID)
+	return err != nil || in.Challenge != "" || in.touches(before)
+}
+
 // rename is a change that concerns no host.
 func (s *Service) rename(ctx context.Context, caller session.Caller, r Record, in Settings, records []Record) (Saved, error) {
 	if name := strings.TrimSpace(in.Name); name != "" && name != r.Name {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -65,6 +66,14 @@ func (s *Site) nodeViews(ctx context.Context, caller session.Caller) (node.NodeL
 			Fingerprint: n.Fingerprint, Pinned: n.Pinned, IsDefault: n.IsDefault, Rights: rightViews(statuses[n.ID].Rights),
 		}
 		v.Problem, v.WayOut = node.Problem(statuses[n.ID].Err)
+		var shown *pve.CertificateError
+		if errors.As(statuses[n.ID].Err, &shown) {
+			if n.Credential == node.BySession {
+				v.WayOut = "Whoever runs this Berth can accept the new one under Settings > Login hosts."
+			} else {
+				v.Shown = shown.Peer.Fingerprint.String()
+			}
+		}
 		for _, id := range n.SameAs {
 			v.SameAs = append(v.SameAs, names[id])
 		}
@@ -179,6 +188,12 @@ func (s *Site) nodeChange(w http.ResponseWriter, r *http.Request, caller session
 	var saved node.Saved
 	if err == nil {
 		in.ID = id.ID
+		// The form says that it tests, whatever was changed in it.
+		if !s.o.Nodes.Tests(r.Context(), caller, in) {
+			_, err = s.o.Nodes.Test(r.Context(), caller, node.TestInput{ID: id.ID})
+		}
+	}
+	if err == nil {
 		saved, err = s.o.Nodes.Change(r.Context(), caller, in)
 	}
 	return s.nodeSaved(w, r, caller, &id, in.Settings, saved, err)
@@ -233,6 +248,9 @@ func (s *Site) nodeSaved(w http.ResponseWriter, r *http.Request, caller session.
 	f, errorID := explain(r.Context(), r, err)
 	sayRetryAfter(w, f)
 	form.Errors, form.Confirmed = f.Fields, in.Fingerprint
+	if form.Node != nil && form.Node.Shown != "" && form.Node.Shown == in.Fingerprint {
+		form.Confirm = &view.Certificate{Address: form.Node.Address, Fingerprint: in.Fingerprint}
+	}
 	if f.Kind != fault.Invalid {
 		form.Failure = &view.Failure{Message: f.Message, Hint: f.Hint, ErrorID: errorID}
 	}
@@ -307,6 +325,8 @@ func (s *Site) nodePage(r *http.Request, caller session.Caller) (view.NodeForm, 
 		}
 		if kind := kindIn(r.URL.Query().Get("kind")); kind != "" {
 			form.Kind = kind
+		} else if form.Node.Shown != "" {
+			form.Confirm = &view.Certificate{Address: form.Node.Address, Fingerprint: form.Node.Shown}
 		}
 		return form, nil
 	}

@@ -23,6 +23,7 @@ type Node struct {
 	TokenID           string
 	Expires           time.Time // of the token; zero if that is not known
 	Fingerprint       string
+	Shown             string // what its host shows in place of it now, to be confirmed; empty while it is accepted
 	Pinned            bool
 	IsDefault         bool
 	// Problem says why the node can't be used, WayOut what can be done about it; both are empty when it works.
