@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -15,6 +16,10 @@ import (
 func tieValues(model *kong.Application, args []string) ([]string, error) {
 	takesValue := map[string]*kong.Flag{}
 	for _, command := range model.Leaves(false) {
+		// The same name may be a switch of one command and take a value of another.
+		if words := strings.Fields(command.Path()); len(words) > len(args) || !slices.Equal(words, args[:len(words)]) {
+			continue
+		}
 		for _, flag := range command.Flags {
 			if !flag.IsBool() {
 				takesValue["--"+flag.Name] = flag
