@@ -170,7 +170,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	})
 	a.shared.watch(a.sessions)
 	a.throttle = auth.NewThrottle(a.shared.throttle, a.store, o.now)
-	a.nodes = node.NewService(node.Options{Store: a.store, Hosts: a.hosts, Sessions: a.sessions, Client: a.client, Sealer: sealer, Throttle: a.throttle, Audit: a.trail, Now: o.now})
+	a.nodes = node.NewService(node.Options{Store: a.store, Hosts: a.hosts, Sessions: a.sessions, Client: a.client, Sealer: sealer, Throttle: a.throttle, Audit: a.trail, Now: o.now, Most: settings.MaxNodes})
 	signIns := auth.NewService(auth.Options{
 		Hosts: a.hosts, Sessions: a.sessions, Listener: a.nodes, Pending: a.shared.pending, Throttle: a.throttle, Audit: a.trail,
 		OpenID: a.shared.openID, Callback: web.OpenIDCallback(settings.PublicURL, settings.BasePath),

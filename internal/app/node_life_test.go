@@ -400,7 +400,7 @@ func TestDoorsToOneCluster(t *testing.T) {
 	}
 }
 
-// There is exactly one default whatever many requests do at once, and at most 100 nodes.
+// There is exactly one default whatever many requests do at once, and at most 50 nodes.
 func TestNodesAtOnce(t *testing.T) {
 	b := newBench(t)
 	_, host := b.newHost(t, sim.Options{})
@@ -413,12 +413,12 @@ func TestNodesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	caller.Identity, caller.Session = found.Identity, found
-	for i := range 99 {
+	for i := range 49 {
 		b.advance(7 * time.Second)
 		root.addNode(map[string]any{"name": fmt.Sprint("n", i), "credential": "session", "loginHost": loginHost})
 	}
 	b.advance(time.Minute)
-	root.json("/api/nodes", map[string]any{"name": "one more", "credential": "session", "loginHost": loginHost}).want(t, "101st", 409, "too_many_nodes")
+	root.json("/api/nodes", map[string]any{"name": "one more", "credential": "session", "loginHost": loginHost}).want(t, "51st", 409, "too_many_nodes")
 	var wg sync.WaitGroup
 	for _, n := range root.nodes() {
 		wg.Go(func() {

@@ -25,7 +25,7 @@ type site struct {
 // startSite starts Berth on a data folder.
 func startSite(ctx context.Context, executable, folder, redis string) (*site, error) {
 	s := &site{}
-	args := []string{"bench", "berth", "--listen", "127.0.0.1:0", "--data", folder, "--log-level", "warn"}
+	args := []string{"bench", "berth", "--listen", "127.0.0.1:0", "--data", folder, "--log-level", "warn", "--max-nodes", "100"}
 	if redis != "" {
 		args = append(args, "--redis", redis)
 	}

@@ -34,6 +34,7 @@ type Serve struct {
 	SessionIdle string `placeholder:"DURATION" default:"2h" env:"BERTH_SESSION_IDLE" help:"A session ends when it was not used for this long."`
 	SessionMax  string `placeholder:"DURATION" default:"168h" env:"BERTH_SESSION_MAX" help:"A session ends after this long in any case."`
 	TokenIdle   string `placeholder:"DAYS" default:"30" env:"BERTH_TOKEN_IDLE" help:"Access tokens work for this long after their owner's last sign-in."`
+	MaxNodes    string `placeholder:"N" default:"50" env:"BERTH_MAX_NODES" help:"How many nodes each user can have."`
 
 	Database
 	Shared
@@ -72,6 +73,8 @@ type Settings struct {
 	SessionIdle, SessionMax time.Duration
 	// TokenIdle is for how long access tokens work after their owner's last sign-in; 0 for the default.
 	TokenIdle time.Duration
+	// MaxNodes is how many nodes an identity can have; 0 for the default.
+	MaxNodes int
 
 	// Redis is the address of what several replicas share; empty for one that shares nothing. It may hold a password.
 	Redis string
@@ -189,6 +192,7 @@ func (s Serve) Check() (Settings, error) {
 	out.SessionIdle = checkDuration(&p, "session-idle", "BERTH_SESSION_IDLE", s.SessionIdle, time.Minute, maxIdle)
 	out.SessionMax = checkDuration(&p, "session-max", "BERTH_SESSION_MAX", s.SessionMax, time.Minute, 365*24*time.Hour)
 	out.TokenIdle = checkDays(&p, "token-idle", "BERTH_TOKEN_IDLE", s.TokenIdle)
+	out.MaxNodes = checkNodes(&p, s.MaxNodes)
 	out.Redis = s.Shared.check(&p)
 	out.StartTimeout = checkDuration(&p, "start-timeout", "BERTH_START_TIMEOUT", s.StartTimeout, 0, time.Hour)
 	s.checkHosts(&p, &out)
@@ -281,6 +285,17 @@ func checkDays(p *Problems, flag, variable, text string) time.Duration {
 		p.add(flag, variable, "%q is not a whole number from 1 to 3650", text)
 	}
 	return time.Duration(days) * 24 * time.Hour
+}
+
+func checkNodes(p *Problems, text string) int {
+	if text == "" {
+		return 0
+	}
+	most, err := strconv.Atoi(text)
+	if err != nil || most < 1 || most > 1000 {
+		p.add("max-nodes", "BERTH_MAX_NODES", "%q is not a whole number from 1 to 1000", text)
+	}
+	return most
 }
 
 // stateFolder is the XDG base directory for what a program keeps, with Berth's own folder in it.

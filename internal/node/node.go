@@ -66,7 +66,7 @@ func (n Node) trust() pve.Trust { return pve.Trust{Key: n.Key} }
 // maxRemembered bounds the identities whose nodes are in memory, and the rights that are.
 const maxRemembered = 1000
 
-// Options are what a Service needs; all are required.
+// Options are what a Service needs; all but Most are required.
 type Options struct {
 	Store    Store
 	Hosts    *auth.Hosts
@@ -76,6 +76,8 @@ type Options struct {
 	Throttle *auth.Throttle
 	Audit    auth.Recorder
 	Now      func() time.Time
+	// Most is how many nodes an identity can have; 0 for DefaultMost.
+	Most int
 }
 
 // Service finds and calls nodes. It is safe for concurrent use.
@@ -103,6 +105,7 @@ type Service struct {
 	// epoch counts what made the memory forget: what was read from the store in an earlier one is not kept.
 	epoch  uint64
 	rights map[asked]heldRights
+	most   int
 }
 
 // NewService returns a service over a store.
@@ -110,6 +113,9 @@ func NewService(o Options) *Service {
 	s := &Service{
 		store: o.Store, hosts: o.Hosts, sessions: o.Sessions, client: o.Client, sealer: o.Sealer, throttle: o.Throttle,
 		audit: o.Audit, now: o.Now, owned: map[session.Identity][]Record{}, preferred: map[session.Identity]string{}, rights: map[asked]heldRights{},
+	}
+	if s.most = o.Most; s.most == 0 {
+		s.most = DefaultMost
 	}
 	s.running, s.stop = context.WithCancel(context.Background())
 	return s

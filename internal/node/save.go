@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -17,8 +18,8 @@ import (
 	"berth/internal/session"
 )
 
-// maxNodes is how many nodes an identity can have.
-const maxNodes = 100
+// DefaultMost is how many nodes an identity can have, unless the operator says otherwise.
+const DefaultMost = 50
 
 // testTime bounds a test; two refusals, of 3 s each, fit into it.
 const testTime = 20 * time.Second
@@ -154,7 +155,7 @@ func (s *Service) freeName(ctx context.Context, caller session.Caller, at pve.Ad
 	}
 	host := at.Host[:min(len(at.Host), maxName-10)]
 	name := host
-	for i := 1; free(records, name, "any") != nil; i++ {
+	for i := 1; s.free(records, name, "any") != nil; i++ {
 		if name = host + ":" + strconv.Itoa(at.Port); i > 1 {
 			name = host + " (" + strconv.Itoa(i) + ")"
 		}
@@ -163,23 +164,23 @@ func (s *Service) freeName(ctx context.Context, caller session.Caller, at pve.Ad
 }
 
 // free tells whether a node may be stored under a name, before anything is done for it; the store has the last word.
-func free(records []Record, name, id string) error {
+func (s *Service) free(records []Record, name, id string) error {
 	if slices.ContainsFunc(records, func(r Record) bool { return r.ID != id && strings.EqualFold(r.Name, name) }) {
-		return notStored(ErrNameTaken)
+		return s.notStored(ErrNameTaken)
 	}
-	if id == "" && len(records) >= maxNodes {
-		return notStored(ErrTooMany)
+	if id == "" && len(records) >= s.most {
+		return s.notStored(ErrTooMany)
 	}
 	return nil
 }
 
 // notStored is the answer for an error of the store.
-func notStored(err error) error {
+func (s *Service) notStored(err error) error {
 	switch {
 	case errors.Is(err, ErrNameTaken):
 		return fault.InvalidInput(map[string]string{"name": "Another node of yours has this name"})
 	case errors.Is(err, ErrTooMany):
-		return &fault.Error{Kind: fault.Conflict, Code: "too_many_nodes", Message: "You can have 100 nodes, and have them. Remove one first."}
+		return &fault.Error{Kind: fault.Conflict, Code: "too_many_nodes", Message: fmt.Sprintf("You can have %d nodes, and have them. Remove one first.", s.most)}
 	case errors.Is(err, ErrNone):
 		return fault.NoSuch("node")
 	case errors.Is(err, ErrChanged):
@@ -210,7 +211,7 @@ func (s *Service) Add(ctx context.Context, caller session.Caller, in AddInput) (
 	if err != nil {
 		return Saved{}, err
 	}
-	if err := free(records, p.name, ""); err != nil {
+	if err := s.free(records, p.name, ""); err != nil {
 		return Saved{}, err
 	}
 	if err := s.throttle.TestNode(ctx, caller.Identity); err != nil {
@@ -251,7 +252,7 @@ func (s *Service) Change(ctx context.Context, caller session.Caller, in ChangeIn
 	if err != nil {
 		return Saved{}, err
 	}
-	if err := free(records, p.name, before.ID); err != nil {
+	if err := s.free(records, p.name, before.ID); err != nil {
 		return Saved{}, err
 	}
 	if err := s.throttle.TestNode(ctx, caller.Identity); err != nil {
@@ -271,13 +272,13 @@ func (s *Service) Tests(ctx context.Context, caller session.Caller, in ChangeInp
 // rename is a change that concerns no host.
 func (s *Service) rename(ctx context.Context, caller session.Caller, r Record, in Settings, records []Record) (Saved, error) {
 	if name := strings.TrimSpace(in.Name); name != "" && name != r.Name {
-		if err := free(records, name, r.ID); err != nil {
+		if err := s.free(records, name, r.ID); err != nil {
 			return Saved{}, err
 		}
 		err := s.store.RenameNode(ctx, r.Owner, r.ID, name)
 		s.changed(r.Owner)
 		if err != nil {
-			return Saved{}, notStored(err)
+			return Saved{}, s.notStored(err)
 		}
 		was := r.Name
 		r.Name = name
@@ -312,7 +313,7 @@ func (s *Service) settle(ctx context.Context, caller session.Caller, r Record, i
 
 func (s *Service) putTogether(ctx context.Context, caller session.Caller, group string, ids ...string) error {
 	if err := s.store.GroupNodes(ctx, caller.Identity, group, ids...); err != nil {
-		return notStored(err)
+		return s.notStored(err)
 	}
 	s.changed(caller.Identity)
 	return nil
@@ -391,7 +392,7 @@ func (s *Service) save(ctx context.Context, caller session.Caller, p plan, r Rec
 			s.unmake(ctx, made, w)
 		}
 		s.changed(r.Owner) // what it was made from may be out of date
-		return Saved{}, notStored(err)
+		return Saved{}, s.notStored(err)
 	}
 	s.changed(r.Owner)
 	s.removeReplaced(ctx, r, p, w)
@@ -422,7 +423,7 @@ func (s *Service) keep(ctx context.Context, r Record, secret, made string, isNew
 		if !isNew {
 			return s.store.ChangeNode(ctx, r, made)
 		}
-		err := s.store.CreateNode(ctx, r, made, maxNodes)
+		err := s.store.CreateNode(ctx, r, made, s.most)
 		isNew = err != nil
 		return err
 	}
@@ -537,7 +538,7 @@ func (s *Service) MakeDefault(ctx context.Context, caller session.Caller, in ID)
 	}
 	if !r.IsDefault {
 		if err := s.store.SetDefaultNode(ctx, caller.Identity, in.ID); err != nil {
-			return View{}, notStored(err)
+			return View{}, s.notStored(err)
 		}
 		s.changed(caller.Identity)
 		s.note(ctx, caller, audit.NodeDefault, r, "")

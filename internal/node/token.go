@@ -164,7 +164,7 @@ func (s *Service) Remove(ctx context.Context, caller session.Caller, in ID) (Rem
 		return Removed{}, err
 	}
 	if err := s.store.RemoveNode(ctx, caller.Identity, in.ID); err != nil {
-		return Removed{}, notStored(err)
+		return Removed{}, s.notStored(err)
 	}
 	ctx = context.WithoutCancel(ctx)
 	s.changed(caller.Identity)
@@ -255,7 +255,7 @@ func (s *Service) ForgetToken(ctx context.Context, caller session.Caller, in ID)
 		return Removed{}, err
 	}
 	if err := s.store.DropToken(ctx, caller.Identity, t.ID); err != nil {
-		return Removed{}, notStored(err)
+		return Removed{}, s.notStored(err)
 	}
 	return Removed{Success: true}, nil
 }

@@ -117,7 +117,7 @@ func (s *Service) Nodes(ctx context.Context, caller session.Caller, _ auth.None)
 	if err != nil {
 		return NodeList{}, err
 	}
-	list := NodeList{Items: make([]View, 0, len(records)), LoginHosts: make([]LoginHost, 0, len(hosts)), LeftOver: []LeftOver{}, Most: maxNodes}
+	list := NodeList{Items: make([]View, 0, len(records)), LoginHosts: make([]LoginHost, 0, len(hosts)), LeftOver: []LeftOver{}, Most: s.most}
 	for _, r := range records {
 		list.Items = append(list.Items, viewOf(r, records))
 	}

@@ -297,7 +297,8 @@ func (s *Store) insert(ctx context.Context, table stored, columns []string, rows
 	}
 	one := "(" + holders(len(columns)) + ")"
 	all := strings.TrimSuffix(strings.Repeat(one+", ", len(rows)), ", ")
-	_, err := s.writer.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s (%s) VALUES %s", table.name, names(columns), all), values...)
+	// A server may still be at the last statement of a run that was killed. What that brings is the same, and is compared in the end.
+	_, err := s.writer.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s (%s) VALUES %s ON CONFLICT DO NOTHING", table.name, names(columns), all), values...)
 	return err
 }
 
