@@ -41,7 +41,7 @@ func TestMigrateIsKilledAndGoesOn(t *testing.T) {
 	for i := range 20 {
 		p := start(t, env, "migrate")
 		// At least one batch more than the time before, so that it comes to an end; the rest of the instant is chance.
-		p.await(p.out, `audit: (\d+) rows copied`)
+		p.await(p.out, `audit: \d+ rows copied|hold the same`) // nothing may be left to copy
 		time.Sleep(time.Duration(seed.IntN(20)) * time.Millisecond)
 		if err := p.cmd.Process.Kill(); err != nil && !strings.Contains(err.Error(), "finished") {
 			t.Fatal(err)
