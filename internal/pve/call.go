@@ -1,6 +1,7 @@
 package pve
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -49,8 +50,9 @@ type call struct {
 	secrets []string
 	signIn  bool // has Options.SignInTimeout
 	// password calls carry one, or a code: anybody can cause them, so they have connections of their own.
-	password bool
-	maxBody  int64 // 0 means maxSmallBody, or maxListBody with entries; never more than Options.MaxBody
+	password   bool
+	maxBody    int64 // 0 means maxSmallBody, or maxListBody with entries; never more than Options.MaxBody
+	maxEntries int   // of rows; 0 means maxKept
 	// entries begins to take the entries of an answer whose data is a list, as they arrive; it is called for each attempt
 	// that gets so far. With it, answer.data stays nil, and data that is no list is refused.
 	entries func() (take func(record) error)
@@ -504,11 +506,12 @@ const maxKept = 1 << 14
 // skipped.
 func rows[T any](ctx context.Context, h *Host, c *call, read func(record) T) ([]T, answer, error) {
 	var list []T
+	most := cmp.Or(c.maxEntries, maxKept)
 	c.entries = func() func(record) error {
 		list = nil
 		return func(r record) error {
-			if len(list) == maxKept {
-				return &Error{Kind: KindTooLarge, Op: c.op(), Host: h.address.String(), Message: fmt.Sprintf("the answer has more than %d entries", maxKept)}
+			if len(list) == most {
+				return &Error{Kind: KindTooLarge, Op: c.op(), Host: h.address.String(), Message: fmt.Sprintf("the answer has more than %d entries", most)}
 			}
 			list = append(list, read(r))
 			return nil

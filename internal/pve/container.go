@@ -210,13 +210,20 @@ type Interface struct {
 	Addresses []netip.Prefix
 }
 
-// maxAddresses bounds the addresses of one interface.
-const maxAddresses = 64
+const (
+	// maxInterfaces bounds the interfaces of one container, which may be host to containers of its own: many containers are
+	// asked at the same time.
+	maxInterfaces = 256
+	// maxAddresses bounds the addresses of one interface.
+	maxAddresses = 64
+)
 
 // Interfaces asks a running container for its network interfaces, lo included. One that isn't running has none. It needs
 // VM.Audit.
 func (h *Host) Interfaces(ctx context.Context, credentials Credentials, node string, vmid int) ([]Interface, error) {
-	list, _, err := rows(ctx, h, get(credentials, "nodes", node, "lxc", strconv.Itoa(vmid), "interfaces"), readInterface)
+	c := get(credentials, "nodes", node, "lxc", strconv.Itoa(vmid), "interfaces")
+	c.maxEntries = maxInterfaces
+	list, _, err := rows(ctx, h, c, readInterface)
 	return slices.DeleteFunc(list, func(i Interface) bool { return i.Name == "" }), err
 }
 

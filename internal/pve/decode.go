@@ -1,6 +1,7 @@
 package pve
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Bounds on the shape of an answer, several times what the largest clusters need. A small but dense text could unfold to
@@ -151,6 +153,9 @@ func (r record) text(name string) string {
 	}
 	switch raw[0] {
 	case '"':
+		if s := raw[1 : len(raw)-1]; isPlain(s) {
+			return string(s)
+		}
 		var s string
 		if json.Unmarshal(raw, &s) != nil {
 			return ""
@@ -160,6 +165,11 @@ func (r record) text(name string) string {
 		return ""
 	}
 	return string(raw)
+}
+
+// isPlain tells whether the inside of a JSON string is its text as it stands, as nearly all are.
+func isPlain(s []byte) bool {
+	return !bytes.ContainsFunc(s, func(c rune) bool { return c < ' ' || c >= utf8.RuneSelf || c == '\\' })
 }
 
 // maxName bounds a name or word; PVE's own longest are host names.
@@ -186,7 +196,7 @@ func (r record) object(name string) record {
 // objects is a field that is a list of objects; what in it is none reads as empty.
 func (r record) objects(name string) []record {
 	var raw []json.RawMessage
-	if json.Unmarshal(r[name], &raw) != nil {
+	if isNull(r[name]) || json.Unmarshal(r[name], &raw) != nil {
 		return nil
 	}
 	list := make([]record, len(raw))

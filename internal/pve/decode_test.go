@@ -204,6 +204,13 @@ func TestInterfaces(t *testing.T) {
 	if list, err := h.Interfaces(t.Context(), alice, "pve1", 101); err != nil || len(list) != 0 {
 		t.Errorf("of a stopped one: %v, %v", list, err)
 	}
+	h, _ = pinned(t, always(ok(`[`+strings.Repeat(`{"name":"veth"},`, maxInterfaces-1)+`{"name":"veth"}]`)))
+	if list, err := h.Interfaces(t.Context(), alice, "pve1", 101); err != nil || len(list) != maxInterfaces {
+		t.Errorf("of one that is host to many: %d, %v", len(list), err)
+	}
+	h, _ = pinned(t, always(ok(`[`+strings.Repeat(`{"name":"veth"},`, maxInterfaces)+`{"name":"veth"}]`)))
+	_, err = h.Interfaces(t.Context(), alice, "pve1", 101)
+	wantKind(t, err, KindTooLarge)
 }
 
 func TestHistory(t *testing.T) {
