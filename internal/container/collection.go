@@ -16,7 +16,10 @@ import (
 // A host can fill neither more places nor more text than the bounds of a reading allow. Virtual machines beyond bounds of
 // their own are left out, so that they keep no container from being listed.
 type collection struct {
-	node       string
+	node string
+	// earlier are the guests of the reading before, by VMID. Those that are as they were are taken over, so that a list is not
+	// in memory twice while it is read again.
+	earlier    []*Container
 	containers []*Container
 	machines   []*Container
 	// Of the containers, and of the machines.
@@ -64,7 +67,7 @@ func (c *collection) add(r pve.Resource) error {
 		if err != nil {
 			return err
 		}
-		c.containers = append(c.containers, added)
+		c.containers = append(c.containers, c.asBefore(added))
 	case QEMU:
 		if c.full || len(c.machines) == maxContainers/machineShare {
 			return nil
@@ -75,9 +78,26 @@ func (c *collection) add(r pve.Resource) error {
 			c.ofMachines, c.full = before, true
 			return nil
 		}
-		c.machines = append(c.machines, added)
+		c.machines = append(c.machines, c.asBefore(added))
 	}
 	return nil
+}
+
+// asBefore is the guest of the reading before if nothing about a new one differs, apart from the addresses, which are read
+// elsewhere; else the new one.
+func (c *collection) asBefore(added *Container) *Container {
+	i, ok := slices.BinarySearchFunc(c.earlier, added, byVMID)
+	if !ok {
+		return added
+	}
+	before := c.earlier[i]
+	now := *added
+	now.Addresses = before.Addresses
+	now.rate(before)
+	if now.received != before.received || now.sent != before.sent || !now.equal(before) {
+		return added
+	}
+	return before
 }
 
 // take makes a Container of a resource, on an account that has one part in so many of the bounds.
@@ -96,7 +116,7 @@ func (c *collection) take(r pve.Resource, on *account, share int) (*Container, e
 	added := &Container{
 		NodeID: c.node, Door: c.node, Kind: c.shared(r.Type, on), Node: c.shared(r.Node, on), VMID: r.VMID, Name: r.Name, Status: c.shared(r.Status, on),
 		CPU: r.CPU, MaxCPU: r.MaxCPU, Mem: r.Mem, MaxMem: r.MaxMem, Disk: r.Disk, MaxDisk: r.MaxDisk,
-		Uptime: int64(r.Uptime / time.Second), Tags: tags, MoreTags: len(r.Tags) - kept, Addresses: []string{},
+		Uptime: int64(r.Uptime / time.Second), Tags: tags, MoreTags: int32(len(r.Tags) - kept), Addresses: []string{},
 		Lock: c.shared(r.Lock, on), Template: r.Template, received: r.NetIn, sent: r.NetOut,
 		folded: strings.ToLower(r.Name),
 	}

@@ -198,3 +198,32 @@ func TestAbuseManyLargeReadings(t *testing.T) {
 		t.Errorf("%d readings are left, of %d bytes", len(s.feeds), s.weight)
 	}
 }
+
+func TestCollectionTakesOverWhatIsAsBefore(t *testing.T) {
+	guest := pve.Resource{Type: "lxc", VMID: 101, Name: "a", Status: "running", NetIn: 10, Tags: []string{"cloud"}}
+	read := func(earlier []*Container, r pve.Resource) *Container {
+		c := collection{node: "n", earlier: earlier}
+		if err := c.add(r); err != nil {
+			t.Fatal(err)
+		}
+		return c.guests()[0]
+	}
+	shown := *read(nil, guest)
+	shown.Addresses = []string{"192.0.2.1"}
+	before := []*Container{&shown}
+	if read(before, guest) != before[0] {
+		t.Error("a container that is as it was is in memory twice")
+	}
+	for what, change := range map[string]func(*pve.Resource){
+		"counter": func(r *pve.Resource) { r.NetIn++ },
+		"status":  func(r *pve.Resource) { r.Status = "stopped" },
+		"tags":    func(r *pve.Resource) { r.Tags = nil },
+		"kind":    func(r *pve.Resource) { r.Type = "qemu" },
+	} {
+		other := guest
+		change(&other)
+		if read(before, other) == before[0] {
+			t.Errorf("another %s goes unseen", what)
+		}
+	}
+}

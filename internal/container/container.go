@@ -23,29 +23,30 @@ const (
 // Container is an LXC container, or a virtual machine, which is shown and never changed, as Proxmox VE lists it
 // (cluster/resources). Sizes are bytes, Uptime is seconds, CPU is the used share of MaxCPU cores, from 0 to 1.
 type Container struct {
-	NodeID   string   `json:"nodeId" doc:"id of the node, which with vmid names the container"`
-	Door     string   `json:"door" doc:"id of the node that it was read through: nodeId, or while that one is down another door to the same cluster"`
-	Kind     string   `json:"kind" doc:"lxc for a container, qemu for a virtual machine" example:"lxc"`
-	Node     string   `json:"node" doc:"cluster member that holds the container" example:"pve1"`
-	VMID     int      `json:"vmid" example:"101"`
-	Name     string   `json:"name"`
-	Status   string   `json:"status" doc:"running or stopped; unknown while its cluster member is down" example:"running"`
-	CPU      float64  `json:"cpu" doc:"used share of maxcpu cores, 0 to 1"`
-	MaxCPU   float64  `json:"maxcpu" doc:"cores"`
-	Mem      int64    `json:"mem" doc:"bytes"`
-	MaxMem   int64    `json:"maxmem" doc:"bytes"`
-	Disk     int64    `json:"disk" doc:"bytes"`
-	MaxDisk  int64    `json:"maxdisk" doc:"bytes"`
-	NetIn    int64    `json:"netin" doc:"bytes per second that it received between the last two readings; 0 when they are not known"`
-	NetOut   int64    `json:"netout" doc:"bytes per second that it sent, likewise"`
-	Uptime   int64    `json:"uptime" doc:"seconds"`
-	Tags     []string `json:"tags" doc:"the first 16; one of more than 64 bytes is cut and ends with …"`
-	MoreTags int      `json:"moreTags,omitempty" doc:"how many tags there are beside these"`
+	NodeID  string   `json:"nodeId" doc:"id of the node, which with vmid names the container"`
+	Door    string   `json:"door" doc:"id of the node that it was read through: nodeId, or while that one is down another door to the same cluster"`
+	Kind    string   `json:"kind" doc:"lxc for a container, qemu for a virtual machine" example:"lxc"`
+	Node    string   `json:"node" doc:"cluster member that holds the container" example:"pve1"`
+	VMID    int      `json:"vmid" example:"101"`
+	Name    string   `json:"name"`
+	Status  string   `json:"status" doc:"running or stopped; unknown while its cluster member is down" example:"running"`
+	CPU     float64  `json:"cpu" doc:"used share of maxcpu cores, 0 to 1"`
+	MaxCPU  float64  `json:"maxcpu" doc:"cores"`
+	Mem     int64    `json:"mem" doc:"bytes"`
+	MaxMem  int64    `json:"maxmem" doc:"bytes"`
+	Disk    int64    `json:"disk" doc:"bytes"`
+	MaxDisk int64    `json:"maxdisk" doc:"bytes"`
+	NetIn   int64    `json:"netin" doc:"bytes per second that it received between the last two readings; 0 when they are not known"`
+	NetOut  int64    `json:"netout" doc:"bytes per second that it sent, likewise"`
+	Uptime  int64    `json:"uptime" doc:"seconds"`
+	Tags    []string `json:"tags" doc:"the first 16; one of more than 64 bytes is cut and ends with …"`
 	// Addresses are those that are known: see Service.Addresses.
-	Addresses []string     `json:"addresses" doc:"IP addresses, as far as they are known"`
-	Lock      string       `json:"lock,omitempty" doc:"why the container can't be changed just now: backup, migrate, ..."`
-	Template  bool         `json:"template"`
-	Task      *RunningTask `json:"task,omitempty" doc:"what is being done with it; known while somebody watches"`
+	Addresses []string `json:"addresses" doc:"IP addresses, as far as they are known"`
+	Lock      string   `json:"lock,omitempty" doc:"why the container can't be changed just now: backup, migrate, ..."`
+	// MoreTags and Template share a word: there are many containers in memory, and what is larger takes the next larger place.
+	MoreTags int32        `json:"moreTags,omitempty" doc:"how many tags there are beside these"`
+	Template bool         `json:"template"`
+	Task     *RunningTask `json:"task,omitempty" doc:"what is being done with it; known while somebody watches"`
 
 	// Counters since the start, in bytes, of which the rates are made.
 	received, sent int64

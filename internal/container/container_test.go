@@ -166,7 +166,7 @@ func TestEqualLooksAtEveryField(t *testing.T) {
 		switch v := reflect.ValueOf(&other).Elem().FieldByIndex(f.Index); v.Kind() {
 		case reflect.String:
 			v.SetString("x")
-		case reflect.Int, reflect.Int64:
+		case reflect.Int, reflect.Int32, reflect.Int64:
 			v.SetInt(1)
 		case reflect.Float64:
 			v.SetFloat(1)

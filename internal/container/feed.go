@@ -110,13 +110,15 @@ func (f *feed) take(read *collection, now time.Time) {
 	old := f.base
 	f.keepAddresses(next)
 	for i, c := range next {
-		if a := f.addresses[c.VMID]; len(a.list) > 0 {
-			c.Addresses = a.list
+		if a := f.addresses[c.VMID]; len(a.list) > 0 && !slices.Equal(a.list, c.Addresses) {
+			row := *c // which may be shown already
+			row.Addresses = a.list
+			c, next[i] = &row, &row
 		}
 		for len(old) > 0 && old[0].VMID < c.VMID {
 			old = old[1:]
 		}
-		if len(old) == 0 || old[0].VMID != c.VMID {
+		if len(old) == 0 || old[0].VMID != c.VMID || old[0] == c {
 			continue
 		}
 		c.rate(old[0])

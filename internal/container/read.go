@@ -24,10 +24,13 @@ var guestList = subject{
 	name:   "containers",
 	reader: func(f *feed) *reader { return &f.guests },
 	read: func(ctx context.Context, s *Service, caller session.Caller, f *feed) (func(time.Time), error) {
+		f.mu.Lock()
+		earlier := f.base
+		f.mu.Unlock()
 		var read collection
 		err := s.nodes.Call(ctx, caller, f.node, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
 			return host.EachResource(ctx, with, pve.GuestResources, func() func(pve.Resource) error {
-				read = collection{node: f.node}
+				read = collection{node: f.node, earlier: earlier}
 				return read.add
 			})
 		})

@@ -207,7 +207,7 @@ func (s *Site) containerView(ctx context.Context, caller session.Caller, d conta
 	page := view.ContainerPage{
 		Shell:  s.callerShell(ctx, caller, cmp.Or(d.Name, strconv.Itoa(d.VMID)), "containers"),
 		NodeID: d.NodeID, VMID: d.VMID, Name: cmp.Or(d.Name, strconv.Itoa(d.VMID)), Member: d.Node, Status: d.Status, Lock: d.Lock,
-		Template: d.Template, Tags: d.Tags, MoreTags: d.MoreTags, Problems: d.Problems,
+		Template: d.Template, Tags: d.Tags, MoreTags: int(d.MoreTags), Problems: d.Problems,
 	}
 	if t := d.Task; t != nil {
 		page.Running = &view.Task{NodeID: d.NodeID, Node: d.Node, VMID: d.VMID, UPID: t.UPID, Type: t.Type, User: t.User, Status: "running", Started: t.Started}

@@ -131,7 +131,7 @@ func dashboardRow(c *container.Container, nodes map[string]container.Source) vie
 	row := view.Container{
 		NodeID: c.NodeID, Node: c.Node, Host: nodes[c.NodeID].Name, VMID: c.VMID, Name: c.Name, Status: c.Status,
 		CPU: c.CPU, MaxCPU: c.MaxCPU, Mem: c.Mem, MaxMem: c.MaxMem, Disk: c.Disk, MaxDisk: c.MaxDisk, NetIn: c.NetIn, NetOut: c.NetOut,
-		Uptime: c.Uptime, Tags: c.Tags, MoreTags: c.MoreTags, Addresses: c.Addresses, Lock: c.Lock, Template: c.Template,
+		Uptime: c.Uptime, Tags: c.Tags, MoreTags: int(c.MoreTags), Addresses: c.Addresses, Lock: c.Lock, Template: c.Template,
 		VirtualMachine: c.Kind == container.QEMU,
 	}
 	if door := nodes[c.Door]; door.Problem != "" {
