@@ -202,17 +202,22 @@ func TestOneSubjectKeepsNoOtherWaiting(t *testing.T) {
 				return usual(ctx, s, c, f)
 			}
 		}
-		for _, hanging = range []string{"tasks", "containers"} {
+		for _, what := range []string{"tasks", "containers"} {
+			d.mu.Lock()
 			clear(reads)
-			w := watching(t, s, caller("dc", hanging, 1))
+			hanging = what
+			d.mu.Unlock()
+			w := watching(t, s, caller("dc", what, 1))
 			time.Sleep(time.Minute)
 			w.Close()
 			time.Sleep(readTimeout)
+			d.mu.Lock()
 			for name, n := range reads {
-				if least := 29; name != hanging && n < least || name == hanging && n > 6 {
-					t.Errorf("%s were read %d times while %s hang", name, n, hanging)
+				if least := 29; name != what && n < least || name == what && n > 6 {
+					t.Errorf("%s were read %d times while %s hang", name, n, what)
 				}
 			}
+			d.mu.Unlock()
 		}
 	})
 }
