@@ -32,7 +32,7 @@ const (
 	keptFor = time.Hour
 	// maxKept bounds the readings in memory, and maxWeight what all of them weigh, in bytes.
 	maxKept   = 5000
-	maxWeight = 64 << 20
+	maxWeight = 48 << 20
 	// maxContainers and maxText bound one reading: how many containers, and bytes of what is written in them.
 	maxContainers = 10_000
 	maxText       = 1 << 20
