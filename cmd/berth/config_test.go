@@ -36,8 +36,8 @@ func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 		env = append(env, w.variable+"="+w.value)
 	}
 	for name, said := range map[string]string{
-		"flags":     misused(t, nil, append([]string{"serve"}, args...)...),
-		"variables": misused(t, env, "serve"),
+		"flags":     refused(t, nil, append([]string{"serve"}, args...)...),
+		"variables": refused(t, env, "serve"),
 	} {
 		lines := strings.Split(strings.TrimSpace(said), "\n")
 		for _, w := range wrong {
@@ -71,7 +71,7 @@ func TestProblemsOfDemoAndSim(t *testing.T) {
 		{nil, []string{"sim", "--fault", "latency=soon", "--fault", "explode", "--containers=-1"}, []string{
 			`--fault (BERTH_FAULT): fault "latency=soon": `, `--fault (BERTH_FAULT): fault "explode": `, "--containers (BERTH_CONTAINERS): "}},
 	} {
-		said := misused(t, test.env, test.args...)
+		said := refused(t, test.env, test.args...)
 		for _, want := range test.want {
 			if !strings.Contains(said, "berth: "+want) {
 				t.Errorf("%v: said %q, want %q", test.args, said, want)
@@ -92,7 +92,7 @@ func TestNegativeValues(t *testing.T) {
 		{[]string{"sim", "--containers", "-3", "--listen", "8006"}, []string{"--containers (BERTH_CONTAINERS): ", "--listen (BERTH_LISTEN): "}},
 		{[]string{"demo", "--hosts", "-2", "--containers", "-.5"}, []string{"--hosts (BERTH_DEMO_HOSTS): ", "--containers (BERTH_CONTAINERS): "}},
 	} {
-		said := misused(t, nil, test.args...)
+		said := refused(t, nil, test.args...)
 		for _, want := range test.want {
 			if !strings.Contains(said, "berth: "+want) {
 				t.Errorf("%v: said %q, want %q", test.args, said, want)

@@ -203,7 +203,7 @@ func TestSim(t *testing.T) {
 // Faults come from the variable as well; a comma belongs to a fault.
 func TestSimFaultFromVariable(t *testing.T) {
 	t.Parallel()
-	said := misused(t, []string{"BERTH_FAULT=latency=soon,path=/version"}, "sim")
+	said := refused(t, []string{"BERTH_FAULT=latency=soon,path=/version"}, "sim")
 	if !oneSentence(said, "--fault (BERTH_FAULT)", `"latency=soon,path=/version"`) {
 		t.Errorf("said %q", said)
 	}

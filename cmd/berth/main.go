@@ -82,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		args = []string{"--help"}
 	}
 	if args, err = tieValues(parser.Model, args); err != nil {
-		return fail(stderr, err)
+		return fail(stderr, usageError{err})
 	}
 	command, err := parser.Parse(args)
 	if exited >= 0 {

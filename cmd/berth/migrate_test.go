@@ -97,9 +97,9 @@ func TestMigrateRefuses(t *testing.T) {
 		from, to, want string
 		status         int
 	}{
-		{"berth.db", "sqlite:/tmp/x", "--from (BERTH_MIGRATE_FROM)", statusUsage},
-		{"sqlite:/tmp/x", "mysql://root:hunter2@db/berth", "--to (BERTH_MIGRATE_TO)", statusUsage},
-		{"sqlite:/tmp/x", "sqlite:/tmp/x/berth.db", "the same database", statusUsage},
+		{"berth.db", "sqlite:/tmp/x", "--from (BERTH_MIGRATE_FROM)", statusFailed},
+		{"sqlite:/tmp/x", "mysql://root:hunter2@db/berth", "--to (BERTH_MIGRATE_TO)", statusFailed},
+		{"sqlite:/tmp/x", "sqlite:/tmp/x/berth.db", "the same database", statusFailed},
 		{"sqlite:" + t.TempDir(), "postgres://berth:hunter2@127.0.0.1:1/berth", "there is no ", statusFailed},
 	} {
 		said := ends(t, test.status, nil, "migrate", "--from", test.from, "--to", test.to)
@@ -124,7 +124,7 @@ func TestServeWaitsForTheDatabase(t *testing.T) {
 	for _, args := range [][]string{
 		{"--database", "mysql://root:hunter2@db/berth"}, {"--database", "postgres://berth:hunter2@db.lan"}, {"--database-file", password, "--database", "postgres://db/berth"},
 	} {
-		said := ends(t, statusUsage, nil, append([]string{"serve"}, args...)...)
+		said := ends(t, statusFailed, nil, append([]string{"serve"}, args...)...)
 		if !oneSentence(said, "(BERTH_DATABASE") || strings.Contains(said, "hunter2") {
 			t.Errorf("%v: %q", args, said)
 		}

@@ -200,8 +200,8 @@ func TestStatusOf(t *testing.T) {
 	refusal := func(k fault.Kind) error { return fmt.Errorf("around: %w", &fault.Error{Kind: k}) }
 	for want, all := range map[int][]error{
 		statusOK:          {nil},
-		statusFailed:      {errors.New("x"), context.Canceled, refusal(fault.Internal), manyErrors{errors.New("x")}},
-		statusUsage:       {usageError{errors.New("x")}, config.Problems{"x"}},
+		statusFailed:      {config.Problems{"x"}, errors.New("x"), context.Canceled, refusal(fault.Internal), manyErrors{errors.New("x")}},
+		statusUsage:       {usageError{errors.New("x")}, usageError{config.Problems{"x"}}},
 		statusNotSignedIn: {notSignedInError{"x"}, refusal(fault.Unauthenticated)},
 		statusRefused:     {refusal(fault.Forbidden), refusal(fault.NotFound), refusal(fault.Conflict), refusal(fault.Invalid), refusal(fault.Throttled), manyErrors{errors.New("x"), refusal(fault.Conflict)}},
 		statusUnreachable: {refusal(fault.Unreachable), refusal(fault.Unavailable), &client.UnreachableError{Cause: errors.New("x")}, fmt.Errorf("around: %w", &client.CertificateError{})},

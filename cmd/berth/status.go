@@ -29,6 +29,9 @@ const statusHelp = "Exit status: 0 done, 1 failed, 2 not understood, 3 not signe
 // usageError is an error in what was typed. The error of the parser is one too.
 type usageError struct{ error }
 
+// Unwrap is the error itself.
+func (e usageError) Unwrap() error { return e.error }
+
 // notSignedInError says that there is nothing to sign in with.
 type notSignedInError struct{ why string }
 
@@ -61,8 +64,10 @@ func statusOf(err error) int {
 	switch {
 	case err == nil:
 		return statusOK
-	case errors.As(err, &problems), errors.As(err, &usage), errors.Is(err, client.ErrPinWithoutTLS):
+	case errors.As(err, &usage), errors.Is(err, client.ErrPinWithoutTLS):
 		return statusUsage
+	case errors.As(err, &problems):
+		return statusFailed
 	case errors.As(err, &nobody):
 		return statusNotSignedIn
 	case errors.As(err, &unreachable), errors.As(err, &untrusted):

@@ -155,7 +155,7 @@ func TestCertificateThatCannotBeUsed(t *testing.T) {
 		"a folder":       {[]string{"--tls-cert", t.TempDir(), "--tls-key", key}, []string{"--tls-cert (BERTH_TLS_CERT)", "is a directory"}},
 		"an unknown way": {[]string{"--tls", "yes"}, []string{"--tls (BERTH_TLS)", `"yes"`, "self"}},
 	} {
-		said := misused(t, nil, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", t.TempDir()}, test.args...)...)
+		said := refused(t, nil, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", t.TempDir()}, test.args...)...)
 		if !oneSentence(said, test.want...) || strings.Contains(said, "hunter2") {
 			t.Errorf("%s: said %q, want one sentence with %q", name, said, test.want)
 		}
