@@ -64,11 +64,12 @@ func (m *meter) close() error {
 	if m == nil {
 		return nil
 	}
+	err := m.server.Close()
 	// The server closes a listener only if it has served.
-	if err := m.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		return errors.Join(err, m.server.Close())
+	if again := m.listener.Close(); !errors.Is(again, net.ErrClosed) {
+		err = errors.Join(err, again)
 	}
-	return m.server.Close()
+	return err
 }
 
 func (m *meter) observeStore(s *store.Store) {
