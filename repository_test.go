@@ -68,9 +68,10 @@ var mayImport = map[string]string{
 	"internal/seal":            "",
 	"internal/fault":           "",
 	"e2e":                      "",
-	"internal/testneed":        "",                  // for tests alone
-	"internal/redis/redistest": "internal/testneed", // so is this one
-	"internal/pve/sim":         "",                  // nothing of the client it is tested against, so that a mistake there is not repeated
+	"internal/testneed":        "",                                           // for tests alone
+	"internal/redis/redistest": "internal/testneed",                          // so is this one
+	"internal/replicatest":     "internal/testneed internal/redis/redistest", // and this one
+	"internal/pve/sim":         "",                                           // nothing of the client it is tested against, so that a mistake there is not repeated
 }
 
 // neverImport names what some packages must not import of the standard library.

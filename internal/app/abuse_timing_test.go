@@ -299,7 +299,7 @@ func (b *bench) startInRealTime(t *testing.T) {
 		cancel()
 		t.Fatal(err)
 	}
-	b.App = a
+	b.App, b.apps, b.address = a, []*App{a}, a.Address()
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 	t.Cleanup(func() {

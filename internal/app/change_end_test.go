@@ -20,7 +20,7 @@ func (y *yard) crash(t *testing.T) {
 // again starts another program over the same folder, and signs in anew.
 func (y *yard) again(t *testing.T, user string) {
 	t.Helper()
-	next := &bench{clock: y.clock, folder: y.folder}
+	next := y.bench.beside()
 	next.begin(t)
 	y.bench, y.browser = next, next.browser(t)
 	y.signIn(y.host, user)

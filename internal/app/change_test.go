@@ -293,7 +293,7 @@ func TestTwoIdentitiesOfOneCluster(t *testing.T) {
 // TestTwoProcesses: the lock holds across programs on one data folder.
 func TestTwoProcesses(t *testing.T) {
 	y := newYard(t, sim.Options{}, "alice@pve")
-	second := &bench{clock: y.clock, folder: y.folder}
+	second := y.bench.beside()
 	second.begin(t)
 	other := second.browser(t)
 	other.signIn(y.host, "alice@pve")

@@ -5,14 +5,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,7 +21,8 @@ import (
 	"berth/internal/config"
 	"berth/internal/pve"
 	"berth/internal/pve/sim"
-	"berth/internal/testneed"
+	"berth/internal/redis/redistest"
+	"berth/internal/replicatest"
 )
 
 // clock is a time that only the test moves.
@@ -35,19 +37,22 @@ func newClock() *clock {
 func (c *clock) now() time.Time          { return time.Unix(0, c.at.Load()) }
 func (c *clock) advance(d time.Duration) { c.at.Add(int64(d)) }
 
-// databaseVariable runs these tests over PostgreSQL, where it says "postgres".
-const databaseVariable = "BERTH_TEST_DATABASE"
-
-// bench is the program over a data folder of its own, and a clock that it shares with the simulated hosts.
+// bench is the program over a data folder of its own, and a clock that it shares with the simulated hosts. With
+// BERTH_TEST_REPLICAS=2 it is two programs behind a load balancer, over one database and one Redis; browsers talk to the
+// balancer, and what is asked of the bench itself is asked of the first.
 type bench struct {
 	*App
 	*clock
-	folder string
-	waited atomic.Int64 // how long refused sign-ins were held back in all
+	apps    []*App // all that run
+	address string // where browsers find them
+	folder  string
+	waited  atomic.Int64 // how long refused sign-ins were held back in all
 	// change adapts the settings before the program starts; nil leaves the bench's own, where any host may vouch.
 	change func(*config.Settings)
-	// database is one on a server; empty for the file in the folder.
-	database string
+	// alone is set where a test starts its replicas by itself, one for each bench.
+	alone bool
+	// common is what two replicas share; nil for a program alone.
+	common *replicatest.Shared
 	// proxmox is how hosts are called, where a test has to see or to change what is asked of the network.
 	proxmox pve.Options
 	stop    func() // ends what begin started last
@@ -63,20 +68,41 @@ func newBench(t *testing.T) *bench {
 func newBenchWith(t *testing.T, change func(*config.Settings)) *bench {
 	t.Helper()
 	b := &bench{clock: newClock(), folder: t.TempDir(), change: change}
-	if os.Getenv(databaseVariable) == "postgres" {
-		b.database = testneed.Postgres(t)
-	}
 	b.begin(t)
 	return b
 }
+
+// beside is a bench over the same data, which has not begun.
+func (b *bench) beside() *bench {
+	return &bench{clock: b.clock, folder: b.folder, change: b.change, alone: b.alone, common: b.common}
+}
+
+// each does something to all programs that run.
+func (b *bench) each(do func(*App)) {
+	for _, a := range b.apps {
+		do(a)
+	}
+}
+
+// Sweep has all programs do what they do each minute.
+func (b *bench) Sweep(ctx context.Context) (err error) {
+	b.each(func(a *App) { err = errors.Join(err, a.Sweep(ctx)) })
+	return err
+}
+
+// Address is where browsers find the programs: host:port.
+func (b *bench) Address() string { return b.address }
+
+// URL is the same with what goes before and after.
+func (b *bench) URL() string { return "http://" + b.address + b.basePath }
 
 func (b *bench) settings() config.Settings {
 	s := config.Settings{
 		Listen: "127.0.0.1:0", Data: b.folder, KeyFile: b.folder + "/berth.key",
 		LoginHosts: config.LoginHosts{Mode: config.AnyHost},
 	}
-	if b.database != "" {
-		s.Database, s.StartTimeout = b.database, 10*time.Second
+	if b.common != nil {
+		s.Database, s.Redis, s.StartTimeout = b.common.Database, b.common.Redis, redistest.Patience
 	}
 	if b.change != nil {
 		b.change(&s)
@@ -84,27 +110,50 @@ func (b *bench) settings() config.Settings {
 	return s
 }
 
-// begin starts the program over what is in the folder, and returns what ends it.
+// begin starts what the bench is over what is in the folder, and returns what ends it.
 func (b *bench) begin(t *testing.T) (end func()) {
 	t.Helper()
+	two := replicatest.Wanted() && !b.alone
+	if two && b.common == nil {
+		b.common = replicatest.New(t)
+	}
+	settings := b.settings()
+	a, endFirst := b.program(t, settings)
+	b.App, b.apps, b.address = a, []*App{a}, a.Address()
+	end = endFirst
+	if two {
+		settings.Data = t.TempDir()
+		second, endSecond := b.program(t, settings)
+		b.apps = append(b.apps, second)
+		var endBalancer func()
+		b.address, endBalancer = replicatest.Balance(t, "127.0.0.1:0", "http://"+a.Address(), "http://"+second.Address())
+		end = func() { // at the same time, since each waits for its requests
+			var both sync.WaitGroup
+			both.Go(endFirst)
+			both.Go(endSecond)
+			both.Wait()
+			endBalancer()
+		}
+	}
+	b.stop = end
+	return end
+}
+
+// program starts one program, and returns what ends it; the end of the test does too.
+func (b *bench) program(t *testing.T, settings config.Settings) (a *App, end func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	a, err := New(ctx, b.settings(), WithClock(b.now), WithProxmox(b.proxmox), WithPause(briefly), WithWait(func(_ context.Context, d time.Duration) { b.waited.Add(int64(d)) }))
+	a, err := New(ctx, settings, WithClock(b.now), WithProxmox(b.proxmox), WithPause(briefly), WithWait(func(_ context.Context, d time.Duration) { b.waited.Add(int64(d)) }))
 	if err != nil {
 		cancel()
 		t.Fatal(err)
 	}
-	b.App = a
 	if code, err := a.ClaimCode(ctx); err == nil {
 		used.add("claim code", code)
 	}
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	ended := false
-	end = func() {
-		if ended {
-			return
-		}
-		ended = true
+	end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("run: %v", err)
@@ -112,10 +161,9 @@ func (b *bench) begin(t *testing.T) (end func()) {
 		if err := a.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
-	}
+	})
 	t.Cleanup(end)
-	b.stop = end
-	return end
+	return a, end
 }
 
 // briefly waits a hundredth of the time, so that tasks are looked at often.

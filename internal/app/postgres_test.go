@@ -145,7 +145,7 @@ func TestDatabaseIsAway(t *testing.T) {
 func TestTwoProgramsOverOneDatabase(t *testing.T) {
 	address := testneed.Postgres(t)
 	first := overPostgres(t, address)
-	second := &bench{clock: first.clock, folder: first.folder, change: first.change}
+	second := first.beside()
 	second.begin(t)
 	_, host := first.newHost(t, sim.Options{})
 	alice := first.browser(t)

@@ -30,8 +30,9 @@ func newReplicas(t *testing.T, redisArgs ...string) *replicas {
 		s.Redis, s.StartTimeout = r.redis.URL(), redistest.Patience
 		s.LoginHosts = config.LoginHosts{Mode: config.AnyHost}
 	}
-	r.one = newBenchWith(t, change)
-	r.two = &bench{clock: r.one.clock, folder: r.one.folder, change: change}
+	r.one = &bench{clock: newClock(), folder: t.TempDir(), change: change, alone: true}
+	r.one.begin(t)
+	r.two = r.one.beside()
 	r.two.begin(t)
 	return r
 }

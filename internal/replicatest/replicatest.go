@@ -1,0 +1,45 @@
+package replicatest
+
+import (
+	"os"
+	"testing"
+
+	"berth/internal/redis/redistest"
+	"berth/internal/testneed"
+)
+
+// Variable is the environment variable that has the tests of the whole program run two replicas, where it is 2.
+const Variable = "BERTH_TEST_REPLICAS"
+
+// Wanted tells whether there are to be two.
+func Wanted() bool { return os.Getenv(Variable) == "2" }
+
+// Reason is what a test is about that two replicas have not, in words. Marks are what the source of such a test shows of it, one
+// of them at least.
+type Reason struct {
+	Words string
+	Marks []string
+}
+
+// The reasons there are.
+var (
+	File = Reason{"this is about the database in the data folder, and replicas have theirs on a server", []string{"store.FileName", "store.Open(", "copyFolder(", `"berth.db`, "copyFiles("}}
+	Once = Reason{"this closes the store of one program by hand, or measures one program", []string{".store.Close()", "testing.Benchmark("}}
+)
+
+// Alone skips a test where there are to be two replicas.
+func Alone(t testing.TB, why Reason) {
+	t.Helper()
+	if Wanted() {
+		t.Skip(why.Words)
+	}
+}
+
+// Shared is what replicas share: the addresses for --database and --redis.
+type Shared struct{ Database, Redis string }
+
+// New makes a database and starts a Redis for one test, which end with it.
+func New(t testing.TB) *Shared {
+	t.Helper()
+	return &Shared{Database: testneed.Postgres(t), Redis: redistest.Start(t).URL()}
+}
