@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 )
 
 // Time that a process gets to start, and to end after SIGTERM. Both are far more than it takes.
@@ -48,27 +50,51 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// serve starts `berth serve` with an empty data folder, and ends it with the test.
-func serve(t testing.TB, flags ...string) *berth {
+// serve starts `berth serve` with an empty data folder, and ends it with the test. With BERTH_TEST_REPLICAS=2 it is two
+// processes behind a load balancer, and the log is that of both.
+func serve(t testing.TB, flags ...string) *berth { return serveAt(t, "127.0.0.1:0", flags...) }
+
+// serveAt is serve for a test that has to know where Berth will be.
+func serveAt(t testing.TB, address string, flags ...string) *berth {
 	t.Helper()
-	arguments := append([]string{"serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--log-format", "json"}, flags...)
-	ready := make(chan string, 1)
-	log := start(t, arguments, nil, func(line []byte) {
-		var entry struct{ Msg, URL string }
-		if json.Unmarshal(line, &entry) == nil && entry.Msg == "Berth is ready" {
-			ready <- entry.URL
-		}
-	})
-	return &berth{url: within(t, ready, "berth serve"), log: log}
+	b := &berth{log: &lines{}}
+	begin := func(listen string, flags ...string) string {
+		ready := make(chan string, 1)
+		arguments := append([]string{"serve", "--listen", listen, "--data", t.TempDir(), "--log-format", "json"}, flags...)
+		start(t, b.log, arguments, nil, func(line []byte) {
+			var entry struct{ Msg, URL string }
+			if json.Unmarshal(line, &entry) == nil && entry.Msg == "Berth is ready" {
+				ready <- entry.URL
+			}
+		})
+		return within(t, ready, "berth serve")
+	}
+	if !replicatest.Wanted() {
+		b.url = begin(address, flags...)
+		return b
+	}
+	flags = append(flags, common(t)...)
+	first := begin("127.0.0.1:0", flags...)
+	address, _ = replicatest.Balance(t, address, first, begin("127.0.0.1:0", flags...))
+	b.url = "http://" + address
+	return b
+}
+
+// common are the flags by which two replicas share what they have to.
+func common(t testing.TB) []string {
+	t.Helper()
+	shared := replicatest.New(t)
+	return []string{"--database", shared.Database, "--redis", shared.Redis, "--key-file", filepath.Join(t.TempDir(), "berth.key")}
 }
 
 var demoAddress = regexp.MustCompile(`open (http://\S+)`)
 
-// demo starts `berth demo`, and ends it with the test.
+// demo starts `berth demo`, and ends it with the test. It is always one process: a demo is for somebody who tries Berth on
+// one machine, and takes neither --database nor --redis.
 func demo(t testing.TB, flags ...string) *berth {
 	t.Helper()
-	ready := make(chan string, 1)
-	log := start(t, append([]string{"demo", "--listen", "127.0.0.1:0"}, flags...), func(line []byte) {
+	ready, log := make(chan string, 1), &lines{}
+	start(t, log, append([]string{"demo", "--listen", "127.0.0.1:0"}, flags...), func(line []byte) {
 		if m := demoAddress.FindSubmatch(line); m != nil {
 			ready <- string(m[1])
 		}
@@ -88,8 +114,8 @@ func within(t testing.TB, ready <-chan string, what string) string {
 }
 
 // start runs the program until the test ends, calls back with its lines, and then expects of it that it ends well when
-// it is told to, that it never panicked, and that its log holds no secret. It returns the log.
-func start(t testing.TB, arguments []string, stdout, stderr func(line []byte)) *lines {
+// it is told to, that it never panicked, and that its log holds no secret.
+func start(t testing.TB, log *lines, arguments []string, stdout, stderr func(line []byte)) {
 	t.Helper()
 	command := exec.Command(binary(t), arguments...)
 	for _, v := range os.Environ() {
@@ -108,7 +134,6 @@ func start(t testing.TB, arguments []string, stdout, stderr func(line []byte)) *
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	log := &lines{}
 	var reading sync.WaitGroup
 	reading.Go(func() { eachLine(out, stdout) })
 	reading.Go(func() {
@@ -147,7 +172,6 @@ func start(t testing.TB, arguments []string, stdout, stderr func(line []byte)) *
 			t.Logf("log of berth %s:\n%s", arguments[0], log)
 		}
 	})
-	return log
 }
 
 func eachLine(r io.Reader, f func(line []byte)) {

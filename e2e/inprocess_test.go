@@ -12,6 +12,7 @@ import (
 	"berth/internal/config"
 	"berth/internal/pve"
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 )
 
 // clock is a time that moves when a test says so. Its zero value is the real time.
@@ -37,15 +38,30 @@ func (c *clock) advance(d time.Duration) {
 }
 
 // inProcess runs Berth in the test process with a clock of the test's, and without the time that refused sign-ins take.
-// The given hosts are known to it and pinned.
+// The given hosts are known to it and pinned. With BERTH_TEST_REPLICAS=2 it is two programs behind a load balancer.
 func inProcess(t testing.TB, c *clock, known ...*sim.Host) *berth {
+	t.Helper()
+	if !replicatest.Wanted() {
+		a := program(t, c)
+		know(t, a, known)
+		return &berth{url: a.URL()}
+	}
+	flags := common(t)
+	first := program(t, c, flags...)
+	know(t, first, known)
+	address, _ := replicatest.Balance(t, "127.0.0.1:0", first.URL(), program(t, c, flags...).URL())
+	return &berth{url: "http://" + address}
+}
+
+// program starts one program.
+func program(t testing.TB, c *clock, more ...string) *app.App {
 	t.Helper()
 	var flags config.Serve
 	parser, err := kong.New(&flags)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parser.Parse([]string{"--listen", "127.0.0.1:0", "--data", t.TempDir()}); err != nil {
+	if _, err := parser.Parse(append([]string{"--listen", "127.0.0.1:0", "--data", t.TempDir()}, more...)); err != nil {
 		t.Fatal(err)
 	}
 	settings, err := flags.Check()
@@ -69,7 +85,13 @@ func inProcess(t testing.TB, c *clock, known ...*sim.Host) *berth {
 			t.Error(err)
 		}
 	})
-	for _, h := range known {
+	return a
+}
+
+// know makes hosts known login hosts.
+func know(t testing.TB, a *app.App, hosts []*sim.Host) {
+	t.Helper()
+	for _, h := range hosts {
 		at, err := pve.ParseAddress(h.Address(), 0)
 		if err != nil {
 			t.Fatal(err)
@@ -78,11 +100,10 @@ func inProcess(t testing.TB, c *clock, known ...*sim.Host) *berth {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := a.KnowHost(ctx, at, shown); err != nil {
+		if _, err := a.KnowHost(t.Context(), at, shown); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return &berth{url: a.URL()}
 }
 
 // proxmox starts a simulated Proxmox VE host that refuses without delay.

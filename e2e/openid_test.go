@@ -29,7 +29,7 @@ func singleSignOn(t testing.TB) (*berth, *sim.Host, *sim.IdentityProvider) {
 	dc, host := proxmox(t, sim.Options{})
 	provider := withProvider(t, dc)
 	provider.AllowRedirect("http://" + address + "/login/openid")
-	b := serve(t, "--listen", address, "--public-url", "http://"+address, "--login-hosts", host.Address())
+	b := serveAt(t, address, "--public-url", "http://"+address, "--login-hosts", host.Address())
 	t.Cleanup(func() {
 		for _, secret := range []string{"csrf_token", "code=", "state="} {
 			if strings.Contains(b.log.String(), secret) {

@@ -94,7 +94,7 @@ type App struct {
 	// Fingerprint is of the certificate that Berth made itself, as PVE writes fingerprints; empty without --tls self.
 	Fingerprint string
 	insecure    bool
-	version     int64 // of the database, as Notice saw it last
+	notices     notices
 	basePath    string
 	folder      string // where the data lies
 }
@@ -170,20 +170,25 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	})
 	a.shared.watch(a.sessions)
 	a.throttle = auth.NewThrottle(a.shared.throttle, a.store, o.now)
-	a.nodes = node.NewService(node.Options{Store: a.store, Hosts: a.hosts, Sessions: a.sessions, Client: a.client, Sealer: sealer, Throttle: a.throttle, Audit: a.trail, Now: o.now, Most: settings.MaxNodes})
+	a.notices.look = a.look
+	var catchUp func(context.Context) error
+	if a.store.Shared() {
+		catchUp = a.Notice
+	}
+	a.nodes = node.NewService(node.Options{Store: a.store, Waiting: a.shared.waiting, Hosts: a.hosts, Sessions: a.sessions, Client: a.client, Sealer: sealer, Throttle: a.throttle, Audit: a.trail, Now: o.now, CatchUp: catchUp, Most: settings.MaxNodes})
 	signIns := auth.NewService(auth.Options{
 		Hosts: a.hosts, Sessions: a.sessions, Listener: a.nodes, Pending: a.shared.pending, Throttle: a.throttle, Audit: a.trail,
 		OpenID: a.shared.openID, Callback: web.OpenIDCallback(settings.PublicURL, settings.BasePath),
 		Stepped: a.metrics.stepped(), Now: o.now, Wait: o.wait,
 	})
 	a.tokens = token.NewService(token.Options{
-		Store: a.store, SignIns: a.nodes, Hosts: a.hosts, Audit: a.trail, Now: o.now, Idle: settings.TokenIdle,
+		Store: a.store, SignIns: a.nodes, Hosts: a.hosts, Audit: a.trail, Now: o.now, CatchUp: catchUp, Idle: settings.TokenIdle,
 	})
 	trail := audit.NewReader(a.store, signIns)
 	a.containers = container.NewService(a.nodes, o.now)
 	details := container.NewDetails(a.containers, a.nodes, a.trail)
 	a.tasks = task.NewService(task.Options{
-		Store: a.shared.tasks, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Alive: a.alive, Now: o.now, Pause: o.pause,
+		Store: a.shared.tasks, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Alive: a.alive, Now: o.now, Pause: o.pause, Shared: a.store.Shared(),
 	})
 	site := web.NewSite(web.Options{
 		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Now: o.now, Ready: a.shared.ready(a.store),
@@ -359,19 +364,6 @@ func (a *App) alive(ctx context.Context, caller session.Caller) error {
 func (a *App) Sweep(ctx context.Context) error {
 	a.containers.Sweep()
 	return errors.Join(a.sessions.Sweep(ctx), a.tokens.Sweep(ctx), a.throttle.Sweep(ctx), a.trail.Sweep(ctx), a.tasks.Sweep(ctx), a.nodes.Sweep(ctx))
-}
-
-// Notice looks whether another process has changed the database, and forgets what memory knew of it; Run does it by itself
-// every second.
-func (a *App) Notice(ctx context.Context) error {
-	version, err := a.store.Version(ctx)
-	if err == nil && version == a.version {
-		return nil
-	}
-	// While nobody knows what others do nothing in memory counts either.
-	a.version = version
-	a.nodes.Forget()
-	return errors.Join(err, a.sessions.Reload(ctx))
 }
 
 // Run serves until the context ends. Running requests then get up to ten seconds.

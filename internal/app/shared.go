@@ -10,6 +10,7 @@ import (
 	"berth/internal/auth"
 	"berth/internal/config"
 	"berth/internal/fault"
+	"berth/internal/node"
 	"berth/internal/redis"
 	"berth/internal/seal"
 	"berth/internal/session"
@@ -25,6 +26,7 @@ type shared struct {
 	sessions session.Store
 	pending  auth.PendingStore
 	openID   auth.OpenIDStore
+	waiting  node.WaitingStore
 	throttle auth.ThrottleStore
 	tasks    task.Store
 	vault    seal.Store
@@ -39,7 +41,7 @@ type shared struct {
 func share(ctx context.Context, settings config.Settings, db *store.Store, sealer *seal.Sealer, observe func(time.Duration, error), now func() time.Time) (shared, error) {
 	if settings.Redis == "" {
 		return shared{
-			hosts: db, sessions: db, pending: auth.NewMemoryPending(now), openID: auth.NewMemoryOpenID(now),
+			hosts: db, sessions: db, pending: auth.NewMemoryPending(now), openID: auth.NewMemoryOpenID(now), waiting: node.NewMemoryWaiting(now),
 			throttle: auth.NewMemoryThrottle(), tasks: db, vault: db,
 		}, nil
 	}
@@ -48,12 +50,12 @@ func share(ctx context.Context, settings config.Settings, db *store.Store, seale
 		return shared{}, fmt.Errorf("cannot use Redis: %w", err)
 	}
 	sessions := redis.NewSessions(client, db, cmp.Or(settings.SessionIdle, session.DefaultIdle), now)
-	pending, openID := redis.NewPending(client, sealer, now), redis.NewOpenID(client, sealer, now)
+	pending, openID, waiting := redis.NewPending(client, sealer, now), redis.NewOpenID(client, sealer, now), redis.NewNodeSignIns(client, sealer, now)
 	return shared{
 		redis: client, hosts: redis.Hosts{Store: db, Sessions: sessions}, sessions: sessions,
-		pending: pending, openID: openID, throttle: redis.NewThrottle(client),
+		pending: pending, openID: openID, waiting: waiting, throttle: redis.NewThrottle(client),
 		tasks:  redis.Operations{Store: db, Client: client},
-		vault:  redis.Vault{Store: db, Sessions: sessions, Pending: pending, OpenID: openID},
+		vault:  redis.Vault{Store: db, Sessions: sessions, Pending: pending, OpenID: openID, Nodes: waiting},
 		proven: client.Proven, lease: client.Lease, endAll: sessions.EndAll,
 	}, nil
 }

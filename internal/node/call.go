@@ -127,12 +127,13 @@ func (h heldRights) fresh(now time.Time) bool {
 // error is one of Call; that a host does not answer is remembered for some seconds too.
 func (s *Service) Rights(ctx context.Context, caller session.Caller, id string) (pve.Permissions, error) {
 	key := asked{caller.Identity, id}
+	current := s.current(ctx)
 	s.mu.Lock()
 	known, ok := s.rights[key]
 	epoch := s.epoch
 	s.mu.Unlock()
 	now := s.now()
-	if ok && known.fresh(now) {
+	if ok && current && known.fresh(now) {
 		// Whether the caller may still be told is for the node to say.
 		if _, err := s.record(ctx, caller, id); err != nil {
 			return nil, err

@@ -44,6 +44,11 @@ func (s SecondStep) validate() error {
 	return auth.SecondFactorInput{Challenge: s.Challenge, Kind: s.Kind, Code: s.Code}.Validate()
 }
 
+// deed is what the settings are given for.
+func (in Settings) deed(kind DeedKind) Deed {
+	return Deed{Kind: kind, IsDefault: in.IsDefault != nil && *in.IsDefault, SameAs: in.SameAs}
+}
+
 // notSame is what SameAs says of a node that shares its installation with none.
 const notSame = "none"
 

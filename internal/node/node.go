@@ -66,9 +66,10 @@ func (n Node) trust() pve.Trust { return pve.Trust{Key: n.Key} }
 // maxRemembered bounds the identities whose nodes are in memory, and the rights that are.
 const maxRemembered = 1000
 
-// Options are what a Service needs; all but Most are required.
+// Options are what a Service needs; all but CatchUp and Most are required.
 type Options struct {
 	Store    Store
+	Waiting  WaitingStore
 	Hosts    *auth.Hosts
 	Sessions *session.Registry
 	Client   *pve.Client
@@ -76,6 +77,9 @@ type Options struct {
 	Throttle *auth.Throttle
 	Audit    auth.Recorder
 	Now      func() time.Time
+	// CatchUp returns once Forget was called if anybody else had changed the Store before; with its error nothing in memory
+	// counts. Nil means that it is enough if Forget is called soon after.
+	CatchUp func(context.Context) error
 	// Most is how many nodes an identity can have; 0 for DefaultMost.
 	Most int
 }
@@ -90,7 +94,8 @@ type Service struct {
 	throttle *auth.Throttle
 	audit    auth.Recorder
 	now      func() time.Time
-	waiting  waitingRoom
+	waiting  WaitingStore
+	catchUp  func(context.Context) error
 
 	// background are renewals of tokens; they end when running does.
 	background sync.WaitGroup
@@ -111,7 +116,7 @@ type Service struct {
 // NewService returns a service over a store.
 func NewService(o Options) *Service {
 	s := &Service{
-		store: o.Store, hosts: o.Hosts, sessions: o.Sessions, client: o.Client, sealer: o.Sealer, throttle: o.Throttle,
+		store: o.Store, waiting: o.Waiting, catchUp: o.CatchUp, hosts: o.Hosts, sessions: o.Sessions, client: o.Client, sealer: o.Sealer, throttle: o.Throttle,
 		audit: o.Audit, now: o.Now, owned: map[session.Identity][]Record{}, preferred: map[session.Identity]string{}, rights: map[asked]heldRights{},
 	}
 	if s.most = o.Most; s.most == 0 {
@@ -165,11 +170,12 @@ func (s *Service) record(ctx context.Context, caller session.Caller, id string) 
 // records are the caller's nodes, from memory when they were asked for before. The slice must not be changed.
 func (s *Service) records(ctx context.Context, caller session.Caller) ([]Record, error) {
 	of := caller.Identity
+	current := s.current(ctx)
 	s.mu.Lock()
 	records, ok := s.owned[of]
 	epoch := s.epoch
 	s.mu.Unlock()
-	if ok {
+	if ok && current {
 		return records, nil
 	}
 	records, err := s.store.Nodes(ctx, of)
@@ -195,6 +201,9 @@ func (s *Service) records(ctx context.Context, caller session.Caller) ([]Record,
 	}
 	return records, nil
 }
+
+// current tells whether what is in memory counts: it holds what anybody has changed before.
+func (s *Service) current(ctx context.Context) bool { return s.catchUp == nil || s.catchUp(ctx) == nil }
 
 // storeDown is the fault for what a store returned, unless it is a fault already.
 func storeDown(err error) error {

@@ -9,7 +9,6 @@ import (
 
 	"berth/internal/fault"
 	"berth/internal/pve"
-	"berth/internal/session"
 )
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -88,41 +87,6 @@ func TestAlike(t *testing.T) {
 		if got := alike(test.a, test.b); got != test.want || alike(test.b, test.a) != test.want {
 			t.Errorf("%v and %v: %v", test.a.Members, test.b.Members, got)
 		}
-	}
-}
-
-// TestWaitingRoomIsBounded: nobody fills the memory with sign-ins that wait, or pushes out many of somebody else's.
-func TestWaitingRoomIsBounded(t *testing.T) {
-	var room waitingRoom
-	mine := session.Identity{Datacenter: "d", UserID: "alice@pve"}
-	first := room.keep(now, waiting{of: mine})
-	if _, ok := room.find(now, mine, first); !ok {
-		t.Fatal("what was kept is not there")
-	}
-	if _, ok := room.find(now, session.Identity{Datacenter: "d", UserID: "bob@pve"}, first); ok {
-		t.Error("somebody else finds it")
-	}
-	if _, ok := room.find(now.Add(5*time.Minute), mine, first); ok {
-		t.Error("it is there after five minutes")
-	}
-	for i := range 3 * maxWaitingOfOneOwn {
-		room.keep(now.Add(time.Duration(i)*time.Second), waiting{of: session.Identity{Datacenter: "d", UserID: "bob@pve"}})
-	}
-	if len(room.kept) != 1+maxWaitingOfOneOwn {
-		t.Errorf("%d wait, want %d", len(room.kept), 1+maxWaitingOfOneOwn)
-	}
-	if _, ok := room.find(now, mine, first); !ok {
-		t.Error("somebody else pushed it out")
-	}
-	for i := range 2 * maxWaiting {
-		room.keep(now.Add(time.Minute), waiting{of: session.Identity{Datacenter: "d", UserID: fmt.Sprint(i)}})
-	}
-	if len(room.kept) > maxWaiting {
-		t.Errorf("%d wait, want at most %d", len(room.kept), maxWaiting)
-	}
-	last := room.keep(now.Add(6*time.Minute), waiting{of: mine})
-	if len(room.kept) != 1 || !room.drop(last) || room.drop(last) {
-		t.Errorf("%d wait after all ran out", len(room.kept))
 	}
 }
 

@@ -30,11 +30,12 @@ func (s *Service) Preferences(ctx context.Context, caller session.Caller, into a
 
 // preferences are an identity's, from memory if they are there: every page asks for them.
 func (s *Service) preferences(ctx context.Context, of session.Identity) (string, error) {
+	current := s.current(ctx)
 	s.mu.Lock()
 	text, ok := s.preferred[of]
 	epoch := s.epoch
 	s.mu.Unlock()
-	if ok {
+	if ok && current {
 		return text, nil
 	}
 	text, err := s.store.Preferences(ctx, of)

@@ -217,10 +217,7 @@ func (s *Service) Add(ctx context.Context, caller session.Caller, in AddInput) (
 	if err := s.throttle.TestNode(ctx, caller.Identity); err != nil {
 		return Saved{}, err
 	}
-	return s.open(ctx, caller, p, func(ctx context.Context, p plan, w way) (Saved, error) {
-		r := Record{Node: Node{ID: newID(), Owner: caller.Identity, Created: s.now(), IsDefault: in.IsDefault != nil && *in.IsDefault}}
-		return s.save(ctx, caller, p, r, in.Settings, w)
-	})
+	return s.open(ctx, caller, p, in.deed(DeedAdd))
 }
 
 // Change is the authenticated action that changes a node: its name and the like at once, all else after a test. Another
@@ -258,9 +255,9 @@ func (s *Service) Change(ctx context.Context, caller session.Caller, in ChangeIn
 	if err := s.throttle.TestNode(ctx, caller.Identity); err != nil {
 		return Saved{}, err
 	}
-	return s.open(ctx, caller, p, func(ctx context.Context, p plan, w way) (Saved, error) {
-		return s.save(ctx, caller, p, before, in.Settings, w)
-	})
+	d := in.deed(DeedChange)
+	d.Of, d.Version = before.ID, before.Version
+	return s.open(ctx, caller, p, d)
 }
 
 // Tests tells whether Change would test a node before it saves a change; one that is refused anyhow counts as tested.
@@ -284,7 +281,7 @@ func (s *Service) rename(ctx context.Context, caller session.Caller, r Record, i
 		r.Name = name
 		s.note(ctx, caller, audit.NodeChange, r, "was called "+was)
 	}
-	if err := s.settle(ctx, caller, r, in); err != nil {
+	if err := s.settle(ctx, caller, r, in.deed(DeedChange)); err != nil {
 		return Saved{}, err
 	}
 	v, err := s.ShowNode(ctx, caller, ID{r.ID})
@@ -292,19 +289,19 @@ func (s *Service) rename(ctx context.Context, caller session.Caller, r Record, i
 }
 
 // settle is what a change ends with: whether the node is the default, and which nodes are of the same installation.
-func (s *Service) settle(ctx context.Context, caller session.Caller, r Record, in Settings) error {
-	if in.IsDefault != nil && *in.IsDefault && !r.IsDefault {
+func (s *Service) settle(ctx context.Context, caller session.Caller, r Record, d Deed) error {
+	if d.IsDefault && !r.IsDefault {
 		if _, err := s.MakeDefault(ctx, caller, ID{r.ID}); err != nil {
 			return err
 		}
 	}
-	switch in.SameAs {
+	switch d.SameAs {
 	case "":
 		return nil
 	case notSame:
 		return s.separate(ctx, caller, r.ID)
 	}
-	other, err := s.record(ctx, caller, in.SameAs)
+	other, err := s.record(ctx, caller, d.SameAs)
 	if err != nil {
 		return err
 	}
@@ -351,7 +348,7 @@ func checkSameAs(records []Record, id, other string) error {
 }
 
 // save tests a plan and stores it as a node: a new one, or in place of r.
-func (s *Service) save(ctx context.Context, caller session.Caller, p plan, r Record, in Settings, w way) (Saved, error) {
+func (s *Service) save(ctx context.Context, caller session.Caller, p plan, r Record, d Deed, w way) (Saved, error) {
 	before := r
 	isNew := r.Credential == ""
 	f, err := s.test(ctx, p, w)
@@ -400,7 +397,7 @@ func (s *Service) save(ctx context.Context, caller session.Caller, p plan, r Rec
 	if err := s.join(ctx, r); err != nil {
 		return Saved{}, storeDown(err)
 	}
-	if err := s.settle(ctx, caller, r, in); err != nil {
+	if err := s.settle(ctx, caller, r, d); err != nil {
 		return Saved{}, err
 	}
 	action := audit.NodeChange
@@ -490,14 +487,17 @@ func (s *Service) Test(ctx context.Context, caller session.Caller, in TestInput)
 	if err := s.throttle.TestNode(ctx, caller.Identity); err != nil {
 		return Saved{}, err
 	}
-	return s.open(ctx, caller, p, func(ctx context.Context, p plan, w way) (Saved, error) {
-		f, err := s.test(ctx, p, w)
-		if err != nil {
-			return Saved{}, err
-		}
-		v := View{Name: p.name, Host: p.address.Host, Port: p.address.Port, Credential: p.credential, LoginHost: p.loginHost, TokenID: p.tokenID, Fingerprint: f.peer.Fingerprint.String(), Pinned: p.trust.Certificate != nil}
-		return Saved{View: v, Rights: f.rights, Version: f.version.Version, Warning: clockWords(p.address, f.version.ClockSkew)}, nil
-	})
+	return s.open(ctx, caller, p, in.deed(DeedTest))
+}
+
+// tested tests a plan of which nothing is stored.
+func (s *Service) tested(ctx context.Context, p plan, w way) (Saved, error) {
+	f, err := s.test(ctx, p, w)
+	if err != nil {
+		return Saved{}, err
+	}
+	v := View{Name: p.name, Host: p.address.Host, Port: p.address.Port, Credential: p.credential, LoginHost: p.loginHost, TokenID: p.tokenID, Fingerprint: f.peer.Fingerprint.String(), Pinned: p.trust.Certificate != nil}
+	return Saved{View: v, Rights: f.rights, Version: f.version.Version, Warning: clockWords(p.address, f.version.ClockSkew)}, nil
 }
 
 func (s *Service) testStored(ctx context.Context, caller session.Caller, id string) (Saved, error) {

@@ -1,16 +1,12 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"log/slog"
-	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"berth/internal/auth"
 	"berth/internal/fault"
@@ -21,21 +17,42 @@ import (
 // way is how a host is called while something is done there: the session's ticket or that of a sign-in there.
 type way func(ctx context.Context, call func(context.Context, *pve.Host, pve.Credentials) error) error
 
-// step is what is done with a way: to test a node, save it, or remove a token.
-type step func(ctx context.Context, p plan, w way) (Saved, error)
-
-// open finds a way to the host of a plan and takes the step. Where it needs a password it signs in there first; should the
-// host then ask for a second factor, the answer is that question, and AnswerChallenge goes on.
-func (s *Service) open(ctx context.Context, caller session.Caller, p plan, then step) (Saved, error) {
+// open finds a way to the host of a plan and does with it what it is wanted for. Where it needs a password it signs in there
+// first; should the host then ask for a second factor, the answer is that question, and AnswerChallenge goes on.
+func (s *Service) open(ctx context.Context, caller session.Caller, p plan, d Deed) (Saved, error) {
 	switch {
 	case p.loginHost != "":
-		return then(ctx, p, func(ctx context.Context, call func(context.Context, *pve.Host, pve.Credentials) error) error {
+		return s.do(ctx, caller, d, p, func(ctx context.Context, call func(context.Context, *pve.Host, pve.Credentials) error) error {
 			return s.callWithTicket(ctx, caller, p.loginHost, call)
 		})
 	case p.password != "":
-		return s.signInThere(ctx, caller, p, then)
+		return s.signInThere(ctx, caller, p, d)
 	}
-	return then(ctx, p, with(s.client.Host(p.address, p.trust), pve.Token{ID: p.tokenID, Secret: p.secret}))
+	return s.do(ctx, caller, d, p, with(s.client.Host(p.address, p.trust), pve.Token{ID: p.tokenID, Secret: p.secret}))
+}
+
+// do does what a way was wanted for.
+func (s *Service) do(ctx context.Context, caller session.Caller, d Deed, p plan, w way) (Saved, error) {
+	switch d.Kind {
+	case DeedAdd:
+		return s.save(ctx, caller, p, Record{Node: Node{ID: newID(), Owner: caller.Identity, Created: s.now(), IsDefault: d.IsDefault}}, d, w)
+	case DeedChange:
+		before, err := s.record(ctx, caller, d.Of)
+		if err != nil {
+			return Saved{}, err
+		}
+		if before.Version != d.Version {
+			return Saved{}, s.notStored(ErrChanged)
+		}
+		return s.save(ctx, caller, p, before, d, w)
+	case DeedRemove:
+		t, err := s.leftOverToken(ctx, caller, d.Of)
+		if err != nil {
+			return Saved{}, err
+		}
+		return s.removeToken(ctx, t, w)
+	}
+	return s.tested(ctx, p, w)
 }
 
 func with(host *pve.Host, credentials pve.Credentials) way {
@@ -45,7 +62,7 @@ func with(host *pve.Host, credentials pve.Credentials) way {
 }
 
 // signInThere signs in at a host that need not be a login host: its word counts for nothing but this node.
-func (s *Service) signInThere(ctx context.Context, caller session.Caller, p plan, then step) (Saved, error) {
+func (s *Service) signInThere(ctx context.Context, caller session.Caller, p plan, d Deed) (Saved, error) {
 	host := s.client.Host(p.address, p.trust)
 	password := p.password
 	p.password = "" // whatever comes now, nobody keeps it
@@ -58,10 +75,17 @@ func (s *Service) signInThere(ctx context.Context, caller session.Caller, p plan
 	case err != nil:
 		return Saved{}, refused(p, err)
 	case answer.Challenge != nil:
-		text := s.waiting.keep(s.now(), waiting{of: caller.Identity, plan: p, host: host, challenge: *answer.Challenge, then: then})
+		w := Waiting{
+			Owner: caller.Identity, Deed: d, Name: p.name, Unnamed: p.unnamed, Credential: p.credential, Address: p.address, Trust: p.trust,
+			UserID: p.userID, Challenge: *answer.Challenge,
+		}
+		text := rand.Text()
+		if err := s.waiting.KeepWaiting(ctx, sha256.Sum256([]byte(text)), w, s.now().Add(auth.PendingLife)); err != nil {
+			return Saved{}, fault.StoreDown(err)
+		}
 		return Saved{TFA: question(text, p, *answer.Challenge)}, nil
 	}
-	return s.goOn(ctx, p, host, answer.Ticket, then)
+	return s.goOn(ctx, caller, d, p, host, answer.Ticket)
 }
 
 // attempt counts a try of a password or code against the throttle of sign-ins.
@@ -84,12 +108,12 @@ func (s *Service) attempt(ctx context.Context, p plan, do func() error) error {
 	return err
 }
 
-func (s *Service) goOn(ctx context.Context, p plan, host *pve.Host, ticket pve.Ticket, then step) (Saved, error) {
+func (s *Service) goOn(ctx context.Context, caller session.Caller, d Deed, p plan, host *pve.Host, ticket pve.Ticket) (Saved, error) {
 	if !strings.EqualFold(ticket.UserID, p.userID) {
 		return Saved{}, &fault.Error{Kind: fault.Unreachable, Code: "not_proxmox", Message: p.address.String() + " answered with another account's ticket."}
 	}
 	p.userID = ticket.UserID
-	return then(ctx, p, with(host, ticket))
+	return s.do(ctx, caller, d, p, with(host, ticket))
 }
 
 // question is what to ask for a second factor.
@@ -115,124 +139,60 @@ func question(text string, p plan, c pve.Challenge) *auth.SecondFactor {
 
 // answerChallenge takes the second step of a sign-in at a host, and what was to be done there then.
 func (s *Service) answerChallenge(ctx context.Context, caller session.Caller, in SecondStep) (Saved, error) {
-	w, ok := s.waiting.find(s.now(), caller.Identity, in.Challenge)
-	if !ok {
-		return Saved{}, challengeExpired()
+	w, err := s.waitingFor(ctx, caller, in.Challenge)
+	if err != nil {
+		return Saved{}, err
 	}
+	p, host := w.plan(), s.client.Host(w.Address, w.Trust)
 	var answer pve.SignIn
-	err := s.attempt(ctx, w.plan, func() (err error) {
-		answer, err = w.host.AnswerChallenge(ctx, w.challenge, pve.Factor(in.Kind), strings.Join(strings.Fields(in.Code), ""), pve.WithForwardedFor(session.ClientFrom(ctx).Address))
+	err = s.attempt(ctx, p, func() (err error) {
+		answer, err = host.AnswerChallenge(ctx, w.Challenge, pve.Factor(in.Kind), strings.Join(strings.Fields(in.Code), ""), pve.WithForwardedFor(session.ClientFrom(ctx).Address))
 		return err
 	})
 	if pve.IsKind(err, pve.KindUnauthenticated) {
 		var e *pve.Error
 		errors.As(err, &e)
 		message := "The host did not accept this code"
-		if words := clockWords(w.plan.address, e.ClockSkew); words != "" {
+		if words := clockWords(p.address, e.ClockSkew); words != "" {
 			message += ". " + words
 		}
 		return Saved{}, fault.InvalidInput(map[string]string{"code": message})
 	}
 	if err != nil {
-		return Saved{}, refused(w.plan, err)
+		return Saved{}, refused(p, err)
 	}
-	if !s.waiting.drop(in.Challenge) {
+	switch err := s.waiting.DropWaiting(ctx, sha256.Sum256([]byte(in.Challenge))); {
+	case errors.Is(err, ErrNotWaiting):
 		return Saved{}, challengeExpired() // answered twice at once
+	case err != nil:
+		return Saved{}, fault.StoreDown(err)
 	}
-	return s.goOn(ctx, w.plan, w.host, answer.Ticket, w.then)
+	return s.goOn(ctx, caller, w.Deed, p, host, answer.Ticket)
+}
+
+// waitingFor is what of the caller's waits for a text.
+func (s *Service) waitingFor(ctx context.Context, caller session.Caller, challenge string) (Waiting, error) {
+	w, err := s.waiting.FindWaiting(ctx, sha256.Sum256([]byte(challenge)), caller.Identity)
+	switch {
+	case errors.Is(err, ErrNotWaiting):
+		return Waiting{}, challengeExpired()
+	case err != nil:
+		return Waiting{}, fault.StoreDown(err)
+	}
+	return w, nil
 }
 
 // Question tells again what a sign-in at a host waits for, so that a page can be shown once more.
-func (s *Service) Question(caller session.Caller, challenge string) (*auth.SecondFactor, error) {
-	w, ok := s.waiting.find(s.now(), caller.Identity, challenge)
-	if !ok {
-		return nil, challengeExpired()
+func (s *Service) Question(ctx context.Context, caller session.Caller, challenge string) (*auth.SecondFactor, error) {
+	w, err := s.waitingFor(ctx, caller, challenge)
+	if err != nil {
+		return nil, err
 	}
-	return question(challenge, w.plan, w.challenge), nil
+	return question(challenge, w.plan(), w.Challenge), nil
 }
 
 func challengeExpired() error {
 	return &fault.Error{
 		Kind: fault.Conflict, Code: "second_step_expired", Message: "This sign-in has waited too long for its second step. Please start again.",
 	}
-}
-
-// waiting is a sign-in at a host that waits for its second factor.
-type waiting struct {
-	of        session.Identity
-	plan      plan
-	host      *pve.Host
-	challenge pve.Challenge
-	then      step
-	until     time.Time
-}
-
-// Bounds of what waits in memory.
-const (
-	maxWaiting         = 500
-	maxWaitingOfOneOwn = 5
-)
-
-// waitingRoom keeps sign-ins that wait, under the SHA-256 of the text that continues them. What waits is lost with the
-// process, and its owner starts again.
-type waitingRoom struct {
-	mu   sync.Mutex
-	kept map[[sha256.Size]byte]waiting
-}
-
-// keep lets a sign-in wait and returns the text that continues it. One identity's sixth takes the place of its oldest; when
-// the room is full the oldest of all gives way.
-func (r *waitingRoom) keep(now time.Time, w waiting) string {
-	text := rand.Text()
-	w.until = now.Add(auth.PendingLife)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var own, all [][sha256.Size]byte
-	for key, other := range r.kept {
-		if !now.Before(other.until) {
-			delete(r.kept, key)
-			continue
-		}
-		all = append(all, key)
-		if other.of == w.of {
-			own = append(own, key)
-		}
-	}
-	oldest := func(keys [][sha256.Size]byte) [sha256.Size]byte {
-		return slices.MinFunc(keys, func(a, b [sha256.Size]byte) int {
-			return cmp.Compare(r.kept[a].until.UnixNano(), r.kept[b].until.UnixNano())
-		})
-	}
-	switch {
-	case len(own) >= maxWaitingOfOneOwn:
-		delete(r.kept, oldest(own))
-	case len(all) >= maxWaiting:
-		delete(r.kept, oldest(all))
-	}
-	if r.kept == nil {
-		r.kept = map[[sha256.Size]byte]waiting{}
-	}
-	r.kept[sha256.Sum256([]byte(text))] = w
-	return text
-}
-
-// find returns what waits under a text, if it is the identity's own.
-func (r *waitingRoom) find(now time.Time, of session.Identity, text string) (waiting, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	w, ok := r.kept[sha256.Sum256([]byte(text))]
-	if !ok || w.of != of || !now.Before(w.until) {
-		return waiting{}, false
-	}
-	return w, true
-}
-
-// drop takes away what waits under a text, and tells whether it was there.
-func (r *waitingRoom) drop(text string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	key := sha256.Sum256([]byte(text))
-	_, ok := r.kept[key]
-	delete(r.kept, key)
-	return ok
 }

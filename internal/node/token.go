@@ -240,12 +240,14 @@ func (s *Service) RemoveToken(ctx context.Context, caller session.Caller, in Rem
 	if err := s.throttle.TestNode(ctx, caller.Identity); err != nil {
 		return Saved{}, err
 	}
-	return s.open(ctx, caller, p, func(ctx context.Context, p plan, w way) (Saved, error) {
-		if !s.unmake(ctx, t, w) {
-			return Saved{}, &fault.Error{Kind: fault.Unreachable, Code: "host_unreachable", Message: "The token could not be removed: " + t.Address.String() + " does not answer, or refuses it."}
-		}
-		return Saved{}, nil
-	})
+	return s.open(ctx, caller, p, Deed{Kind: DeedRemove, Of: t.ID})
+}
+
+func (s *Service) removeToken(ctx context.Context, t MadeToken, w way) (Saved, error) {
+	if !s.unmake(ctx, t, w) {
+		return Saved{}, &fault.Error{Kind: fault.Unreachable, Code: "host_unreachable", Message: "The token could not be removed: " + t.Address.String() + " does not answer, or refuses it."}
+	}
+	return Saved{}, nil
 }
 
 // ForgetToken is the authenticated action that takes a left over token off the list, for whoever has removed it on the host.

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"berth/internal/auth"
+	"berth/internal/node"
 	"berth/internal/pve"
 	"berth/internal/seal"
+	"berth/internal/session"
 )
 
 // Pending is an auth.PendingStore in Redis. What it keeps is sealed: an attempt holds what Proxmox VE gave for the password.
@@ -120,4 +122,70 @@ func (o *OpenID) TakeOpenID(ctx context.Context, state, browser [sha256.Size]byt
 		return auth.OpenIDAttempt{}, auth.ErrNoAttempt // Redis said something else
 	}
 	return a, nil
+}
+
+// NodeSignIns is a node.WaitingStore in Redis. What it keeps is sealed: it holds what Proxmox VE gave for a password, and says what
+// is to be done with it.
+type NodeSignIns struct {
+	sealer  *seal.Sealer
+	waiting waiting
+}
+
+var _ node.WaitingStore = (*NodeSignIns)(nil)
+
+// NewNodeSignIns returns a store of sign-ins at hosts of nodes that wait for their second factor. Without a sealer it keeps and
+// opens none.
+func NewNodeSignIns(c *Client, sealer *seal.Sealer, now func() time.Time) *NodeSignIns {
+	return &NodeSignIns{sealer, waiting{client: c, name: "node-sign-in", mostInGroup: node.MaxWaitingOfOne, mostWeight: node.MaxWaiting, now: now}}
+}
+
+// keptWaiting is what waits in JSON; see keptAttempt.
+type keptWaiting struct {
+	node.Waiting
+	Challenge keptChallenge
+}
+
+// KeepWaiting implements node.WaitingStore.
+func (n *NodeSignIns) KeepWaiting(ctx context.Context, key [sha256.Size]byte, w node.Waiting, until time.Time) error {
+	text, err := json.Marshal(keptWaiting{Waiting: w, Challenge: keptChallenge(w.Challenge)})
+	if err != nil {
+		return err
+	}
+	return n.sealer.Keep(text, n.waiting.place(hex.EncodeToString(key[:])), func(sealed []byte) error {
+		return n.waiting.keep(ctx, key, w.Owner.Datacenter+"\x00"+w.Owner.UserID, 1, string(sealed), "", until)
+	})
+}
+
+// FindWaiting implements node.WaitingStore.
+func (n *NodeSignIns) FindWaiting(ctx context.Context, key [sha256.Size]byte, of session.Identity) (node.Waiting, error) {
+	sealed, err := n.waiting.peek(ctx, key)
+	if errors.Is(err, auth.ErrNoAttempt) {
+		err = node.ErrNotWaiting
+	}
+	if err != nil {
+		return node.Waiting{}, err
+	}
+	text, err := n.sealer.Open([]byte(sealed), n.waiting.place(hex.EncodeToString(key[:])))
+	if err != nil {
+		return node.Waiting{}, err
+	}
+	var kept keptWaiting
+	if err := json.Unmarshal(text, &kept); err != nil {
+		return node.Waiting{}, errors.New("a sign-in at a host that waits is not in the expected form")
+	}
+	if kept.Owner != of {
+		return node.Waiting{}, node.ErrNotWaiting
+	}
+	w := kept.Waiting
+	w.Challenge = pve.Challenge(kept.Challenge)
+	return w, nil
+}
+
+// DropWaiting implements node.WaitingStore.
+func (n *NodeSignIns) DropWaiting(ctx context.Context, key [sha256.Size]byte) error {
+	_, err := n.waiting.take(ctx, key, "")
+	if errors.Is(err, auth.ErrNoAttempt) {
+		return node.ErrNotWaiting
+	}
+	return err
 }

@@ -16,6 +16,7 @@ type Vault struct {
 	Sessions   *Sessions
 	Pending    *Pending
 	OpenID     *OpenID
+	Nodes      *NodeSignIns
 }
 
 // Sealed implements seal.Store.
@@ -43,7 +44,9 @@ func (v Vault) Sealed(ctx context.Context, visit func(at seal.Place, sealed []by
 }
 
 // rooms are what holds sign-ins that wait.
-func (v Vault) rooms() []*waiting { return []*waiting{&v.Pending.waiting, &v.OpenID.waiting} }
+func (v Vault) rooms() []*waiting {
+	return []*waiting{&v.Pending.waiting, &v.OpenID.waiting, &v.Nodes.waiting}
+}
 
 func sessionPlace(hash string) seal.Place {
 	return seal.Place{Table: "session", Column: "secret", Row: hash}

@@ -11,6 +11,8 @@ import (
 	"berth/internal/auth/openidtest"
 	"berth/internal/auth/pendingtest"
 	"berth/internal/auth/throttletest"
+	"berth/internal/node"
+	"berth/internal/node/nodetest"
 	"berth/internal/pve"
 	"berth/internal/redis"
 	"berth/internal/redis/redistest"
@@ -41,6 +43,15 @@ func TestOpenIDContract(t *testing.T) {
 	openidtest.Contract(t, func(t *testing.T, now func() time.Time) auth.OpenIDStore {
 		server.Do(t, "FLUSHALL")
 		return redis.NewOpenID(client, sealer, now)
+	})
+}
+
+func TestNodeSignInsContract(t *testing.T) {
+	server := redistest.Start(t)
+	client, sealer := open(t, server.URL()), newSealer(t)
+	nodetest.WaitingContract(t, func(t *testing.T, now func() time.Time) node.WaitingStore {
+		server.Do(t, "FLUSHALL")
+		return redis.NewNodeSignIns(client, sealer, now)
 	})
 }
 

@@ -50,14 +50,14 @@ type noticed struct {
 	at     time.Time
 }
 
-// unseen are the operations that an identity should know of. Every page shows them, so they are remembered for a moment:
-// what other processes add comes a little later.
+// unseen are the operations that an identity should know of. Every page shows them, so they are remembered for a moment, unless
+// other replicas change them too: what one of them has said must not be gone at the next.
 func (s *Service) unseen(ctx context.Context, of session.Identity) ([]Operation, error) {
 	now := s.o.Now()
 	s.mu.Lock()
 	known, ok := s.noticed[of]
 	s.mu.Unlock()
-	if ok && now.Sub(known.at) < noticedFor {
+	if ok && !s.o.Shared && now.Sub(known.at) < noticedFor {
 		return known.unseen, nil
 	}
 	unseen, err := s.o.Store.Unseen(ctx, of, maxNotices)

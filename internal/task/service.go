@@ -57,7 +57,7 @@ type Audit interface {
 	Record(ctx context.Context, e audit.Entry)
 }
 
-// Options are what a Service needs. All but Pause and Log are required.
+// Options are what a Service needs. All but Pause, Shared and Log are required.
 type Options struct {
 	Store      Store
 	Nodes      Nodes
@@ -70,7 +70,9 @@ type Options struct {
 	Now   func() time.Time
 	// Pause waits between two looks at a task; nil really does. It returns the context's error when that ends first.
 	Pause func(context.Context, time.Duration) error
-	Log   *slog.Logger
+	// Shared tells that other replicas write to the Store, so that little of it may be remembered.
+	Shared bool
+	Log    *slog.Logger
 }
 
 // Service changes containers and follows their tasks. It is safe for concurrent use.

@@ -45,13 +45,16 @@ type Hosts interface {
 	Vouches(ctx context.Context, datacenter string) (bool, error)
 }
 
-// Options are what a Service needs; all but Idle are required.
+// Options are what a Service needs; all but CatchUp and Idle are required.
 type Options struct {
 	Store   Store
 	SignIns SignIns
 	Hosts   Hosts
 	Audit   auth.Recorder
 	Now     func() time.Time
+	// CatchUp returns once Forget was called if anybody else had changed the Store before; with its error nothing in memory
+	// counts. Nil means that changes by others may count a second later.
+	CatchUp func(context.Context) error
 	// Idle is for how long after their owner's last sign-in tokens work; 0 means DefaultIdle.
 	Idle time.Duration
 }
@@ -64,11 +67,12 @@ type Service struct {
 	audit   auth.Recorder
 	now     func() time.Time
 	idle    time.Duration
+	catchUp func(context.Context) error
 	loads   singleflight.Group
 
 	mu     sync.Mutex
 	cached map[Hash]entry
-	// epoch counts revocations here: what was read from the store before one is not kept.
+	// epoch counts revocations and calls of Forget: what was read from the store before one is not kept.
 	epoch uint64
 	used  map[string]time.Time // by id, what the store has not been told yet
 }
@@ -82,7 +86,7 @@ type entry struct {
 // NewService returns a service over a store.
 func NewService(o Options) *Service {
 	s := &Service{
-		store: o.Store, signIns: o.SignIns, hosts: o.Hosts, audit: o.Audit, now: o.Now, idle: o.Idle,
+		store: o.Store, signIns: o.SignIns, hosts: o.Hosts, audit: o.Audit, now: o.Now, idle: o.Idle, catchUp: o.CatchUp,
 		cached: map[Hash]entry{}, used: map[string]time.Time{},
 	}
 	if s.idle == 0 {
@@ -98,12 +102,13 @@ func (s *Service) Use(ctx context.Context, text string) (Token, error) {
 	if !ok {
 		return Token{}, invalid("This is not an access token of Berth's.")
 	}
+	current := s.catchUp == nil || s.catchUp(ctx) == nil
 	now := s.now()
 	s.mu.Lock()
 	known, ok := s.cached[hash]
 	epoch := s.epoch
 	s.mu.Unlock()
-	if age := now.Sub(known.at); !ok || age < 0 || age >= fresh {
+	if age := now.Sub(known.at); !ok || !current || age < 0 || age >= fresh {
 		found, err, _ := s.loads.Do(fmt.Sprintf("%x/%d", hash, epoch), func() (any, error) {
 			// Others wait for this, so it must not end with the first one's request.
 			return s.load(context.WithoutCancel(ctx), hash, epoch)
@@ -121,6 +126,14 @@ func (s *Service) Use(ctx context.Context, text string) (Token, error) {
 	s.used[known.ID] = now
 	known.LastUsed = now
 	return known.Token, nil
+}
+
+// Forget makes every token be looked up again. The program calls it when another process has changed the store.
+func (s *Service) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch++
+	clear(s.cached)
 }
 
 // load asks the store for a token, and judges it.

@@ -283,7 +283,7 @@ func (s *Site) nodeQuestion(r *http.Request, caller session.Caller, action strin
 // nodeCodeRefused asks for the second factor again, as long as the sign-in waits for it.
 func (s *Site) nodeCodeRefused(w http.ResponseWriter, r *http.Request, caller session.Caller, action string, in node.SecondStep, err error) error {
 	f := fault.As(err)
-	question, gone := s.o.Nodes.Question(caller, in.Challenge)
+	question, gone := s.o.Nodes.Question(r.Context(), caller, in.Challenge)
 	if f == nil || gone != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ CREATE TABLE api_token (
 
 CREATE INDEX api_token_owner ON api_token (datacenter_id, user_id);
 
-CREATE TRIGGER identity_change AFTER INSERT OR DELETE ON identity FOR EACH ROW EXECUTE FUNCTION tell_change();
+CREATE TRIGGER identity_change AFTER INSERT OR DELETE OR UPDATE OF preferences ON identity FOR EACH ROW EXECUTE FUNCTION tell_change();
 CREATE TRIGGER node_change AFTER INSERT OR UPDATE OR DELETE ON node FOR EACH ROW EXECUTE FUNCTION tell_change();
 CREATE TRIGGER api_token_change AFTER INSERT OR UPDATE OR DELETE ON api_token FOR EACH ROW EXECUTE FUNCTION tell_change();
 
