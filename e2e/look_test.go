@@ -259,7 +259,7 @@ func TestLook(t *testing.T) {
 		}},
 		{"signed-out-dialog", func(t *testing.T) (*page, func(p *page)) {
 			p, _, host := stranger(t)
-			p.allowSessionEnd()
+			p.expectSessionEnd()
 			return p, func(p *page) {
 				p.goTo("/login")
 				p.signIn(host, "root", "pam")

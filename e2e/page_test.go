@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,7 +62,13 @@ type tab struct {
 	requests   map[network.RequestID]string // method and path
 	complaints []string
 	expected   map[string]int // by the beginning of a complaint: how often it came
-	allowed    []string       // beginnings of complaints that may come or not
+	anyOf      []anyOf
+}
+
+// anyOf are beginnings of complaints of which at least one has to come, and each may.
+type anyOf struct {
+	complaints []string
+	came       int
 }
 
 // open opens an empty tab for a Berth.
@@ -138,8 +145,9 @@ func (t *tab) complain(format string, args ...any) {
 			return
 		}
 	}
-	for _, what := range t.allowed {
-		if strings.HasPrefix(complaint, what) {
+	for i := range t.anyOf {
+		if slices.ContainsFunc(t.anyOf[i].complaints, func(what string) bool { return strings.HasPrefix(complaint, what) }) {
+			t.anyOf[i].came++
 			return
 		}
 	}
@@ -158,17 +166,17 @@ func (p *page) expect(complaints ...string) {
 	}
 }
 
-// allow says that something may go wrong, in the words of expect: which of a page's requests meets what is wrong is a
-// matter of timing.
-func (p *page) allow(complaints ...string) {
+// expectAny says that at least one of these will go wrong, in the words of expect: which of a page's requests meets what is
+// wrong is a matter of timing. The test fails if none does.
+func (p *page) expectAny(complaints ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.allowed = append(p.allowed, complaints...)
+	p.anyOf = append(p.anyOf, anyOf{complaints: complaints})
 }
 
-// allowSessionEnd allows whichever request learns first that the session has ended to be refused.
-func (p *page) allowSessionEnd() {
-	p.allow("GET / 401", "GET /api/events 401", "GET /api/auth/session 401", "GET /tasks/glance 401")
+// expectSessionEnd expects that one of the page's requests learns that the session has ended.
+func (p *page) expectSessionEnd() {
+	p.expectAny("GET / 401", "GET /api/events 401", "GET /api/auth/session 401", "GET /tasks/glance 401")
 }
 
 func (p *page) judge() {
@@ -181,6 +189,11 @@ func (p *page) judge() {
 	for what, times := range p.expected {
 		if times == 0 && !p.Failed() {
 			p.Errorf("expected to go wrong, and did not: %s", what)
+		}
+	}
+	for _, group := range p.anyOf {
+		if group.came == 0 && !p.Failed() {
+			p.Errorf("one of these was expected to go wrong, and none did: %s", strings.Join(group.complaints, ", "))
 		}
 	}
 }
