@@ -128,7 +128,7 @@ func TestOpenID(t *testing.T) {
 		t.Errorf("the button says %q", got)
 	}
 	p.choose("realm", "sso")
-	p.until("no password is asked for", `document.querySelector("[name=password]").offsetParent === null && document.querySelector("[name=username]").offsetParent === null`)
+	p.until("no password is asked for", `["password", "username"].every((name) => !document.querySelector("[name=" + name + "]").checkVisibility({ visibilityProperty: true }))`)
 	if got := p.text(submit); got != "Continue with sso" {
 		t.Errorf("the button says %q", got)
 	}

@@ -57,8 +57,36 @@ function show(text: string): void {
   for (const part of next.querySelectorAll<HTMLElement>("[data-part]")) {
     const old = document.getElementById(part.id);
     if (!old) continue;
+    const place = part.classList.contains("alerts") ? hold(old, part) : undefined;
     const logs = [...old.querySelectorAll<HTMLElement>("[data-scroll]")].filter((log) => log.scrollTop + log.clientHeight >= log.scrollHeight - 4);
     morph(old, document.importNode(part, true));
+    place?.();
     for (const log of logs) log.scrollTop = log.scrollHeight;
   }
+}
+
+/**
+ * Alerts that come after the page lie over it, in front of what is at the top: nothing that somebody reads or is about to
+ * click moves away. They keep the place that they had, until the last one is gone or the page is loaded again. Returns what
+ * has to happen once they are shown.
+ */
+function hold(alerts: HTMLElement, next: HTMLElement): (() => void) | undefined {
+  const held = alerts.dataset.held !== undefined;
+  const empty = next.childElementCount === 0;
+  const more = [...next.querySelectorAll("[id]")].some(({ id }) => !document.getElementById(id));
+  if (held && empty) {
+    return () => {
+      delete alerts.dataset.held;
+      alerts.style.height = "";
+      alerts.style.marginBottom = "";
+    };
+  }
+  if (!held && !more) return;
+  const height = held ? alerts.style.height : `${alerts.offsetHeight}px`;
+  const margin = held ? alerts.style.marginBottom : getComputedStyle(alerts).marginBottom;
+  return () => {
+    alerts.dataset.held = "";
+    alerts.style.height = height;
+    alerts.style.marginBottom = margin;
+  };
 }
