@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -107,6 +108,47 @@ func TestFailedChangeIsANotice(t *testing.T) {
 	p.until("it is gone", `document.querySelector("#notices").innerText === ""`)
 	p.goTo("/")
 	p.until("it stays away", `document.querySelector("#notices").innerText === ""`)
+}
+
+// TestNoticeMovesNothing: a change fails while somebody reads a page. The notice comes into view, nothing on the page moves, and
+// it goes again.
+func TestNoticeMovesNothing(t *testing.T) {
+	t.Parallel()
+	p, dc, _, node := lifecycle(t, func(dc *sim.Datacenter) {
+		if err := dc.SetContainerStatus(111, sim.Stopped); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, screen := range []screen{screens[0], screens[3]} {
+		t.Run(screen.name, func(t *testing.T) {
+			p := p.in(t)
+			p.lookAt(screen)
+			p.goTo("/settings/sessions")
+			p.untilStill()
+			for i, vmid := range []int{102, 111} {
+				line := fmt.Sprint("no room for ", vmid)
+				if i == 1 { // a notice that was there when the page was loaded keeps its place
+					p.reload()
+					p.untilStill()
+				}
+				if err := dc.FailNextStart(vmid, line); err != nil {
+					t.Fatal(err)
+				}
+				p.post(fmt.Sprintf("/api/containers/%s/%d/start", node, vmid), "{}", "id")
+				p.until("the notice in view", `[...document.querySelectorAll(".notice-task")].some((notice) => {
+					const { top, bottom } = notice.getBoundingClientRect();
+					return notice.innerText.includes(`+quote(line)+`) && top >= 0 && bottom <= innerHeight;
+				})`)
+				if shift := eval[float64](p, `window.berthTest.shift`); shift >= maxShift {
+					t.Errorf("the page moves by %.3f: %s", shift, eval[string](p, `window.berthTest.moved.join("; ")`))
+				}
+				p.picture(fmt.Sprint("notice-arrived-", i+1, "-", screen.name))
+			}
+			p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".alerts-more").open = true`))
+			p.click(`form[action$="/notices/all/seen"] button`)
+			p.until("no notice", `document.getElementById("notices").childElementCount === 0 && document.getElementById("notices").offsetHeight === 0`)
+		})
+	}
 }
 
 // TestRefusedByRights: what the account may not do is said by privilege and path.

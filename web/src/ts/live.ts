@@ -66,27 +66,20 @@ function show(text: string): void {
 }
 
 /**
- * Alerts that come after the page lie over it, in front of what is at the top: nothing that somebody reads or is about to
- * click moves away. They keep the place that they had, until the last one is gone or the page is loaded again. Returns what
- * has to happen once they are shown.
+ * Alerts that come after the page move nothing that somebody reads or is about to click. Where there were none they lie over a
+ * corner of the page; where there were, they keep the place that those had. So it is until the last one is gone or the page is
+ * loaded again. Returns what has to happen once they are shown.
  */
 function hold(alerts: HTMLElement, next: HTMLElement): (() => void) | undefined {
-  const held = alerts.dataset.held !== undefined;
+  const held = alerts.dataset.held;
+  if (held === undefined && ![...next.querySelectorAll("[id]")].some(({ id }) => !document.getElementById(id))) return;
   const empty = next.childElementCount === 0;
-  const more = [...next.querySelectorAll("[id]")].some(({ id }) => !document.getElementById(id));
-  if (held && empty) {
-    return () => {
-      delete alerts.dataset.held;
-      alerts.style.height = "";
-      alerts.style.marginBottom = "";
-    };
-  }
-  if (!held && !more) return;
-  const height = held ? alerts.style.height : `${alerts.offsetHeight}px`;
-  const margin = held ? alerts.style.marginBottom : getComputedStyle(alerts).marginBottom;
+  const { height, marginBottom } = held === undefined ? getComputedStyle(alerts) : alerts.style;
+  const over = held ?? (alerts.childElementCount > 0 ? "place" : "corner");
   return () => {
-    alerts.dataset.held = "";
-    alerts.style.height = height;
-    alerts.style.marginBottom = margin;
+    if (empty) delete alerts.dataset.held;
+    else alerts.dataset.held = over;
+    alerts.style.height = empty || over === "corner" ? "" : height;
+    alerts.style.marginBottom = empty || over === "corner" ? "" : marginBottom;
   };
 }
