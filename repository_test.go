@@ -68,6 +68,7 @@ var mayImport = map[string]string{
 	"internal/seal":            "",
 	"internal/fault":           "",
 	"e2e":                      "",
+	"e2e/outage":               "",
 	"internal/testneed":        "",                                           // for tests alone
 	"internal/redis/redistest": "internal/testneed",                          // so is this one
 	"internal/replicatest":     "internal/testneed internal/redis/redistest", // and this one

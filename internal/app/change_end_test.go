@@ -1,13 +1,16 @@
 package app
 
 import (
+	"database/sql"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"berth/internal/audit"
 	"berth/internal/pve/sim"
+	"berth/internal/store"
 	"berth/internal/task"
 )
 
@@ -33,10 +36,16 @@ func TestLockOutlivesACrashByItsLease(t *testing.T) {
 	y.dc.HoldTasks(true)
 	_, op := y.order(t, y.node, 102, "start", nil)
 	y.crash(t)
+	crashed := y.now()
 	y.advance(10 * time.Second)
 	y.again(t, "alice@pve")
 	if r, _ := y.order(t, y.node, 102, "stop", nil); code(t, r) != "container_busy" || !strings.Contains(r.body, "You asked for a start") {
 		t.Errorf("within the lease: %d %s", r.StatusCode, r.body)
+	}
+	// The task goes on, and the next program follows it as soon as the lease is over; until then it holds nothing. So what the
+	// lock lasts is bounded by the lease from its last renewal, which was before the crash.
+	if until := y.leaseOf(t, op.ID); until.Sub(crashed) > 30*time.Second || !until.After(crashed) {
+		t.Errorf("the lock outlives the crash by %s", until.Sub(crashed))
 	}
 	y.advance(30 * time.Second)
 	y.dc.HoldTasks(false)
@@ -50,6 +59,25 @@ func TestLockOutlivesACrashByItsLease(t *testing.T) {
 		t.Errorf("the trail: %s", trail)
 	}
 	y.accepted(t, 102, "start", 1)
+}
+
+// leaseOf is until when an operation has its container's lock.
+func (y *yard) leaseOf(t *testing.T, id string) time.Time {
+	t.Helper()
+	driver, address := "sqlite", "file:"+filepath.Join(y.folder, store.FileName)+"?mode=ro&_pragma=busy_timeout(5000)"
+	if server := y.settings().Database; server != "" {
+		driver, address = "pgx", server
+	}
+	database, err := sql.Open(driver, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	var until int64
+	if err := database.QueryRowContext(t.Context(), "SELECT lease_until FROM container_lock WHERE operation_id = '"+id+"'").Scan(&until); err != nil {
+		t.Fatal(err)
+	}
+	return time.UnixMilli(until)
 }
 
 // TestLockEndsWithItsTask: whoever asks for the next change does not wait for the lease, nor for who follows the task, if

@@ -89,6 +89,22 @@ func (s *Store) Accept(ctx context.Context, id string, upid pve.UPID) error {
 	return err
 }
 
+// Others implements task.Store.
+func (s *Store) Others(ctx context.Context, op task.Operation, now time.Time) (tasks []pve.UPID, contended bool, err error) {
+	rows, err := s.queries.OtherOperations(ctx, s.reader, db.OtherOperationsParams{
+		ID: op.ID, ClusterID: op.Cluster, Vmid: int64(op.VMID), CreatedAt: op.Created.UnixMilli(), Now: now.UnixMilli(),
+	})
+	for _, row := range rows {
+		contended = contended || row.Contends != 0
+		var upid pve.UPID
+		err = errors.Join(err, upid.UnmarshalText([]byte(row.Upid)))
+		if !upid.IsZero() {
+			tasks = append(tasks, upid)
+		}
+	}
+	return tasks, contended, err
+}
+
 // EndOperation implements task.Store.
 func (s *Store) EndOperation(ctx context.Context, id string, e task.Ending) (first bool, err error) {
 	err = s.inTransaction(ctx, func(tx *sql.Tx) error {

@@ -20,6 +20,8 @@ const (
 	// sendingTime bounds one attempt of a change, the look before it and the search after a lost answer included: less than
 	// the program gives an answer.
 	sendingTime = 50 * time.Second
+	// callLimit bounds the one call by which a change is sent. It is less than a lease.
+	callLimit = 20 * time.Second
 )
 
 // Number is a whole number, which forms and queries send as text.
@@ -316,21 +318,36 @@ func (s *Service) post(ctx context.Context, caller session.Caller, c *change) (u
 		if err := s.o.Alive(ctx, caller); err != nil {
 			return err
 		}
-		// Whoever waits for the answer longer than the lock holds would not know that somebody else has begun.
-		now := s.o.Now()
-		held, err := s.o.Store.Hold(ctx, c.op, now, now.Add(lease))
+		ctx, cancel, err := s.secure(ctx, c.op)
 		if err != nil {
-			return fault.StoreDown(err)
+			return err
 		}
-		if !held {
-			return busyFault("Another change to this container has begun meanwhile.", nil)
-		}
+		defer cancel()
 		upid, err = c.ask(ctx, host, with)
 		sent = err != nil && mayHaveArrived(err)
 		lost = err
 		return err
 	})
 	return upid, sent, err
+}
+
+// secure extends the lock of an operation just before its change is sent. Proxmox VE does not know of the lock, so the call must
+// be over while the lock holds for certain: it gets a limit that the lease outlasts, and is not made where too little is left.
+func (s *Service) secure(ctx context.Context, op Operation) (context.Context, context.CancelFunc, error) {
+	now := s.o.Now()
+	until := now.Add(lease)
+	held, err := s.o.Store.Hold(ctx, op, now, until)
+	switch {
+	case err != nil:
+		return nil, nil, fault.StoreDown(err)
+	case !held:
+		return nil, nil, busyFault("Another change to this container has begun meanwhile.", nil)
+	}
+	if left := until.Sub(s.o.Now()); left <= callLimit {
+		return nil, nil, fault.StoreDown(fmt.Errorf("taking the lock of the container took so long that only %s of it are left", left))
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	return ctx, cancel, nil
 }
 
 // ask makes the call that the change consists of.

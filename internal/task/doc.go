@@ -2,7 +2,8 @@
 // time be made to a container, and Proxmox VE's own tasks, by which it carries them out.
 //
 // A change is an Operation from the moment in which its container's lock is taken. It is sent to Proxmox VE once, whatever
-// happens to the connection: where it is not known whether it arrived, Service looks for the task that it must have become.
+// happens to the connection, and only while the lock's lease outlasts the call: where it is not known whether it arrived, Service
+// looks for the task that it must have become. A task is that of one operation.
 // The task is then followed to its end, with the credential of whoever asked, as long as their session lives. An operation
 // that nobody follows any more, because the program ended or the session did, is followed again when its owner is seen again.
 //

@@ -87,18 +87,30 @@ func (s *Service) search(ctx context.Context, caller session.Caller, op Operatio
 	return op, nil
 }
 
-// find looks for the task once. The zero UPID says that there is none.
+// errContended says that a task may be that of an operation which was sent later.
+var errContended = errors.New("another change of the container is on its way")
+
+// find looks for the task once. The zero UPID says that there is none. A task is one operation's: what others on the container
+// have become is not looked at, and as long as one of them may become something nothing is believed.
 func (s *Service) find(ctx context.Context, caller session.Caller, op *Operation, door string) (found pve.UPID, err error) {
 	err = s.ask(ctx, caller, op, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
 		tasks, _, err := host.Tasks(ctx, with, op.Node, pve.TaskFilter{VMID: op.VMID, Source: pve.AllTasks, Limit: 50})
 		if err != nil {
 			return err
 		}
+		// Asked for after the tasks: whose any of those is has been sent by now.
+		others, contended, err := s.o.Store.Others(ctx, *op, s.o.Now())
+		switch {
+		case err != nil:
+			return fault.StoreDown(err)
+		case contended:
+			return errContended
+		}
 		who := userOf(with)
 		// The host's own clock told when the newest task before it began, so nothing depends on ours.
 		for _, t := range tasks {
 			u := t.UPID
-			if op.Action.becomes(u) && u.User == who && u != op.After && !u.Start.Before(op.After.Start) {
+			if op.Action.becomes(u) && u.User == who && u != op.After && !u.Start.Before(op.After.Start) && !slices.Contains(others, u) {
 				found = u
 			}
 		}

@@ -95,6 +95,9 @@ type Store interface {
 	NoteAfter(ctx context.Context, id string, after pve.UPID) error
 	// Accept notes the task that an operation in state Sending has become; it is Running from then on.
 	Accept(ctx context.Context, id string, upid pve.UPID) error
+	// Others tells of the other operations on an operation's container: which tasks they have become, and whether one is in
+	// state Sending that was created later, or that holds the lock at now, so that the newest task may be that one's.
+	Others(ctx context.Context, op Operation, now time.Time) (tasks []pve.UPID, contended bool, err error)
 	// EndOperation ends an operation that has not ended, gives its lock back, and adds the entry to the audit trail, in one
 	// step: whoever sees the end sees the entry. It tells whether it was this call that ended it; otherwise it adds nothing.
 	EndOperation(ctx context.Context, id string, e Ending) (bool, error)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"berth/internal/fault"
 	"berth/internal/pve"
 	"berth/internal/session"
 )
@@ -122,12 +121,11 @@ func (s *Service) tag(ctx context.Context, caller session.Caller, c change) (Ope
 		if err := s.o.Alive(ctx, caller); err != nil {
 			return err
 		}
-		now := s.o.Now()
-		if held, err := s.o.Store.Hold(ctx, op, now, now.Add(lease)); err != nil {
-			return fault.StoreDown(err)
-		} else if !held {
-			return busyFault("Another change to this container has begun meanwhile.", nil)
+		ctx, cancel, err := s.secure(ctx, op)
+		if err != nil {
+			return err
 		}
+		defer cancel()
 		lost = host.SetContainerConfig(ctx, with, op.Node, op.VMID, pve.ConfigChange{Tags: &want, Digest: config.Digest})
 		sent = lost != nil && mayHaveArrived(lost)
 		return lost

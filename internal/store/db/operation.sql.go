@@ -603,6 +603,60 @@ func (q *Queries) OperationsOfRun(ctx context.Context, db DBTX, bulkID sql.NullS
 	return items, nil
 }
 
+const otherOperations = `-- name: OtherOperations :many
+SELECT operation.upid, CAST(CASE WHEN operation.state = 'sending' AND (
+        operation.created_at > ?1 OR (operation.created_at = ?1 AND operation.id > ?2)
+        OR EXISTS (SELECT 1 FROM container_lock WHERE container_lock.operation_id = operation.id AND container_lock.lease_until > ?3)
+    ) THEN 1 ELSE 0 END AS BIGINT) AS contends
+FROM operation
+WHERE operation.cluster_id = ?4 AND operation.vmid = ?5 AND operation.id <> ?2
+    AND (operation.upid <> '' OR operation.state = 'sending')
+`
+
+type OtherOperationsParams struct {
+	CreatedAt int64
+	ID        string
+	Now       int64
+	ClusterID string
+	Vmid      int64
+}
+
+type OtherOperationsRow struct {
+	Upid     string
+	Contends int64
+}
+
+// Of a container's other operations: the tasks that they have become, and whether one that was sent later, or holds the lock, may
+// become one any moment.
+func (q *Queries) OtherOperations(ctx context.Context, db DBTX, arg OtherOperationsParams) ([]OtherOperationsRow, error) {
+	rows, err := db.QueryContext(ctx, otherOperations,
+		arg.CreatedAt,
+		arg.ID,
+		arg.Now,
+		arg.ClusterID,
+		arg.Vmid,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OtherOperationsRow
+	for rows.Next() {
+		var i OtherOperationsRow
+		if err := rows.Scan(&i.Upid, &i.Contends); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const releaseLock = `-- name: ReleaseLock :exec
 DELETE FROM container_lock WHERE operation_id = ?1
 `

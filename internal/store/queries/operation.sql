@@ -59,6 +59,17 @@ UPDATE operation SET after_upid = sqlc.arg(after_upid) WHERE id = sqlc.arg(id) A
 -- name: AcceptOperation :execrows
 UPDATE operation SET state = 'running', upid = sqlc.arg(upid) WHERE id = sqlc.arg(id) AND state = 'sending';
 
+-- Of a container's other operations: the tasks that they have become, and whether one that was sent later, or holds the lock, may
+-- become one any moment.
+-- name: OtherOperations :many
+SELECT operation.upid, CAST(CASE WHEN operation.state = 'sending' AND (
+        operation.created_at > sqlc.arg(created_at) OR (operation.created_at = sqlc.arg(created_at) AND operation.id > sqlc.arg(id))
+        OR EXISTS (SELECT 1 FROM container_lock WHERE container_lock.operation_id = operation.id AND container_lock.lease_until > sqlc.arg(now))
+    ) THEN 1 ELSE 0 END AS BIGINT) AS contends
+FROM operation
+WHERE operation.cluster_id = sqlc.arg(cluster_id) AND operation.vmid = sqlc.arg(vmid) AND operation.id <> sqlc.arg(id)
+    AND (operation.upid <> '' OR operation.state = 'sending');
+
 -- name: EndOperation :execrows
 UPDATE operation SET state = sqlc.arg(state), error = sqlc.arg(error), ended_at = sqlc.arg(ended_at), seen = sqlc.arg(seen)
 WHERE id = sqlc.arg(id) AND ended_at IS NULL;

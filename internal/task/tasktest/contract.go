@@ -105,6 +105,44 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		}
 	})
 
+	t.Run("what the others on a container have become", func(t *testing.T) {
+		s := make(t)
+		others := func(id string, created time.Time, now time.Time) (tasks []pve.UPID, contended bool) {
+			t.Helper()
+			of := operation(id)
+			of.Created = created
+			tasks, contended, err := s.Others(ctx, of, now)
+			must(t, err)
+			return tasks, contended
+		}
+		later := begin.Add(time.Minute)
+		start(t, s, operation("b"))
+		if tasks, contended := others("b", begin, begin); len(tasks) > 0 || contended {
+			t.Errorf("alone: %v, %v", tasks, contended)
+		}
+		// An earlier one that is still being sent has the last word while it holds the lock.
+		for _, test := range []struct {
+			created, now time.Time
+			want         bool
+		}{{begin.Add(-1), begin, true}, {later, begin, true}, {later, until, false}, {begin.Add(-time.Second), until, true}} {
+			if _, contended := others("c", test.created, test.now); contended != test.want {
+				t.Errorf("created at %s, now %s: contended %v", test.created, test.now, contended)
+			}
+		}
+		elsewhere := operation("d")
+		elsewhere.VMID = 102
+		start(t, s, elsewhere)
+		must(t, s.Accept(ctx, "d", upid(3)))
+		must(t, s.Accept(ctx, "b", upid(2)))
+		for range 2 {
+			if tasks, contended := others("c", begin.Add(-time.Second), begin); !slices.Equal(tasks, []pve.UPID{upid(2)}) || contended {
+				t.Errorf("running, then ended: %v, %v", tasks, contended)
+			}
+			_, err := s.EndOperation(ctx, "b", task.Ending{State: task.Done, At: begin})
+			must(t, err)
+		}
+	})
+
 	t.Run("one operation at a time has a container", func(t *testing.T) {
 		s := make(t)
 		start(t, s, operation("a"))
