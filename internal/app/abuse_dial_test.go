@@ -33,6 +33,7 @@ import (
 	"berth/internal/config"
 	"berth/internal/pve"
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 )
 
 // network is what leaves the program on its way to Proxmox VE hosts: the questions to DNS and to the local network, and the
@@ -244,7 +245,7 @@ func TestAbuseReboundHostName(t *testing.T) {
 	// Once it is a login host the tickets of its sessions are as safe.
 	before := len(host.Requests())
 	addr = netip.MustParseAddr("169.254.169.254")
-	b.client.Close() // connections that were made before
+	b.each(func(a *App) { a.client.Close() }) // connections that were made before
 	n.taken()
 	b.advance(70 * time.Minute) // old enough to be renewed, too
 	browser.get("/")
@@ -308,7 +309,7 @@ func TestAbuseOwnAddress(t *testing.T) {
 		t.Run(listen, func(t *testing.T) {
 			n := network{names: func(string) netip.Addr { return netip.MustParseAddr("127.0.0.1") }}
 			b := newNetworkBench(t, &n, func(s *config.Settings) { s.Listen = listen })
-			_, text, err := net.SplitHostPort(b.Address())
+			_, text, err := net.SplitHostPort(b.App.Address())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -318,7 +319,7 @@ func TestAbuseOwnAddress(t *testing.T) {
 			}
 			for _, at := range hosts {
 				b.forget()
-				r := b.browser(t).json("/api/auth/login", typed(at, port))
+				r := b.past(t).json("/api/auth/login", typed(at, port))
 				if r.StatusCode != http.StatusUnauthorized || r.json(t)["detail"] != failure {
 					t.Errorf("%s: %d %s", at, r.StatusCode, r.body)
 				}
@@ -328,7 +329,7 @@ func TestAbuseOwnAddress(t *testing.T) {
 			}
 			// The guard is about itself alone: another port of the same machine is dialed.
 			b.forget()
-			b.browser(t).json("/api/auth/login", typed("127.0.0.1", 1))
+			b.past(t).json("/api/auth/login", typed("127.0.0.1", 1))
 			if _, dialed := n.taken(); len(dialed) != 1 {
 				t.Errorf("another port: dialed %q", dialed)
 			}
@@ -448,7 +449,7 @@ func TestCertificateAuthorityFile(t *testing.T) {
 	if r := b.browser(t).json("/api/auth/login", in); r.StatusCode != http.StatusOK {
 		t.Fatalf("confirmed: %d %s", r.StatusCode, r.body)
 	}
-	b.client.Close()
+	b.each(func(a *App) { a.client.Close() })
 	loopback = forLoopback
 	pinned.change(ca.issue(t, &loopback))
 	before := pinned.requests.Load()
@@ -459,6 +460,7 @@ func TestCertificateAuthorityFile(t *testing.T) {
 
 // A hundred refused sign-ins at a hundred made-up hosts leave nothing behind: no host, no datacenter, no pin, no name.
 func TestAbuseMadeUpHostsLeaveNoTrace(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	n := network{names: func(name string) netip.Addr {
 		if strings.HasSuffix(name, "0.madeup.example") {
 			return netip.Addr{}

@@ -16,6 +16,7 @@ import (
 
 	"berth/internal/pve"
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 )
 
 // What one hostile host, and sixteen of them at once, may make the heap grow by.
@@ -339,6 +340,7 @@ func TestAbuseHostileHosts(t *testing.T) {
 
 // TestAbuseSixteenHostileHosts: many at once, each with the largest answer of its kind.
 func TestAbuseSixteenHostileHosts(t *testing.T) {
+	replicatest.Alone(t, replicatest.Once)
 	if raced {
 		t.Skip("measures memory, which the race detector multiplies; the plain run measures it")
 	}
@@ -395,6 +397,7 @@ func TestAbuseSixteenHostileHosts(t *testing.T) {
 
 // A cluster of ten thousand containers is none of these attacks.
 func TestTenThousandContainers(t *testing.T) {
+	replicatest.Alone(t, replicatest.Once)
 	b := newHostileBench(t, 0, 0)
 	loopback := forLoopback
 	h := newHostile(t, newAuthority(t).issue(t, &loopback), plausible(func(w http.ResponseWriter, _ *http.Request) {

@@ -191,7 +191,8 @@ func TestAbuseNamesakeWalksEveryRoute(t *testing.T) {
 				}
 			}
 			w := walk{bench: b, victim: v, host: fake, browser: b.browser(t)}
-			before, asked := v.state(t, b), len(v.host.Requests())
+			before := v.state(t, b)
+			asked := settled(v.host)
 			w.browser.signIn(fake, "root@pam")
 			for _, route := range b.Routes() {
 				w.try(t, route)
@@ -416,7 +417,7 @@ func TestAbuseNodeOfAnotherIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked := len(other.Requests())
+	asked := settled(other)
 	for _, id := range []string{guessed, "", "1", strings.ToUpper(guessed)} {
 		err := b.nodes.Call(t.Context(), session.Caller{Identity: found.Identity, Session: found}, id, func(context.Context, *pve.Host, pve.Credentials) error {
 			t.Errorf("%q: a call was made", id)

@@ -112,13 +112,13 @@ func TestAbuseUnknownNamesFillNoLog(t *testing.T) {
 	log := recordLog(t)
 	b := newBench(t)
 	for range 50 {
-		b.browser(t).as("evil.example\"\x7f", "GET", "/")
+		b.past(t).as("evil.example\"\x7f", "GET", "/")
 	}
 	if got := log.count("asks for a host"); got != 1 {
 		t.Errorf("%d lines, want 1", got)
 	}
 	b.advance(time.Hour)
-	b.browser(t).as("evil.example", "GET", "/")
+	b.past(t).as("evil.example", "GET", "/")
 	if got := log.count("asks for a host"); got != 2 {
 		t.Errorf("%d lines after an hour, want 2", got)
 	}
@@ -166,13 +166,13 @@ func TestAbuseForgedForwardedHeaders(t *testing.T) {
 		log := recordLog(t)
 		b := newBenchWith(t, func(s *config.Settings) { s.TrustedProxies = proxies })
 		_, host := b.newHost(t, sim.Options{})
-		alice := b.browser(t)
+		alice := b.past(t)
 		r := alice.do("POST", "/api/auth/login", "application/json", jsonOf(t, input(host, "alice@pve")), forged...)
 		if r.StatusCode != http.StatusOK || len(r.Cookies()) != 1 || r.Cookies()[0].Secure || r.Header.Get("Strict-Transport-Security") != "" {
 			t.Errorf("%s: sign-in: %d %v", name, r.StatusCode, r.Header)
 		}
 		seen := alice.about(forged...)
-		if request(seen, "address") != "127.0.0.1" || request(seen, "protocol") != "http" || request(seen, "host") != b.Address() || request(seen, "trusted") != false {
+		if request(seen, "address") != "127.0.0.1" || request(seen, "protocol") != "http" || request(seen, "host") != b.App.Address() || request(seen, "trusted") != false {
 			t.Errorf("%s: %v", name, seen)
 		}
 		if headers := request(seen, "forwarded").([]any); len(headers) != 6 {

@@ -11,11 +11,13 @@ import (
 	"testing"
 
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 	"berth/internal/store"
 )
 
 // An older copy of the whole database, made while Berth did not run or while it did, brings back no session.
 func TestAbuseRestoredDatabase(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	for name, running := range map[string]bool{"made before a start": false, "made while it ran": true} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -87,6 +89,7 @@ func TestAbuseRestoredDatabase(t *testing.T) {
 
 // A database that is put back without the file beside it is taken for an older copy; a new one is not, whatever lies there.
 func TestAbuseRestoredDatabaseAlone(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	b := newBench(t)
 	_, host := b.newHost(t, sim.Options{})
 	browser := b.browser(t)
@@ -150,6 +153,7 @@ func copyFiles(t *testing.T, from, to string) {
 
 // An older copy of everything in the data folder brings back no session either, however it is put back.
 func TestAbuseRestoredFolder(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	probe, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -225,6 +229,7 @@ func TestAbuseRestoredFolder(t *testing.T) {
 
 // A program that was killed between the database and the file beside it, at its start or its end, goes on with its sessions.
 func TestKilledBetweenEpochs(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	b := newBench(t)
 	_, host := b.newHost(t, sim.Options{})
 	browser := b.browser(t)
@@ -264,7 +269,11 @@ func TestKilledBetweenEpochs(t *testing.T) {
 // count asks the database itself.
 func (b *bench) count(t *testing.T, into *int, query string) error {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(b.folder, store.FileName)+"?mode=ro")
+	driver, source := "sqlite", "file:"+filepath.Join(b.folder, store.FileName)+"?mode=ro"
+	if b.common != nil {
+		driver, source = "pgx", b.common.Database
+	}
+	db, err := sql.Open(driver, source)
 	if err != nil {
 		return err
 	}

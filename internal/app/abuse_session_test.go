@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -139,14 +140,14 @@ func TestAbuseRestoredSession(t *testing.T) {
 	browser.signIn(host, "alice@pve")
 	stolen := browser.token()
 	hash, _ := session.HashToken(stolen)
-	copied, err := b.store.FindSession(t.Context(), hash)
+	copied, err := b.shared.sessions.FindSession(t.Context(), hash)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r := browser.json("/api/auth/logout", struct{}{}); r.StatusCode != http.StatusOK {
 		t.Fatalf("sign-out: %d", r.StatusCode)
 	}
-	if err := b.store.CreateSession(t.Context(), copied); err != nil {
+	if err := b.shared.sessions.CreateSession(t.Context(), copied); err != nil {
 		t.Fatal(err)
 	}
 	use := func(when string) {
@@ -257,6 +258,7 @@ func TestAbuseStolenCookieShows(t *testing.T) {
 	// Looking uses the session too, from where it was started; so another one looks.
 	other := b.browser(t)
 	other.signIn(host, "alice@pve")
+	b.written(t)
 	var shown []string
 	for _, item := range other.get("/api/sessions").json(t)["items"].([]any) {
 		one := item.(map[string]any)
@@ -269,12 +271,11 @@ func TestAbuseStolenCookieShows(t *testing.T) {
 	if page := other.get("/settings/sessions"); !strings.Contains(page.body, "127.0.0.66") {
 		t.Error("the page does not name the other address")
 	}
-	if err := b.sessions.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.sessions.Reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	b.each(func(a *App) {
+		if err := errors.Join(a.sessions.Flush(t.Context()), a.sessions.Reload(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	})
 	if r := other.get("/api/sessions"); !strings.Contains(r.body, "127.0.0.66") {
 		t.Errorf("after a reload: %s", r.body)
 	}

@@ -109,7 +109,7 @@ func newWays(t *testing.T, b *bench, newHost func(*testing.T) (*sim.Datacenter, 
 	for _, h := range goes {
 		h.Close()
 	}
-	b.client.Close() // connections from before the changes
+	b.each(func(a *App) { a.client.Close() }) // connections from before the changes
 	return ways
 }
 

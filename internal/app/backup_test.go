@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 	"berth/internal/store"
 	"berth/internal/testneed"
 )
@@ -16,6 +17,7 @@ import (
 // A backup as docs/operations.md has it, made while Berth runs and put back into a folder on another machine: everything is
 // there, and everybody signs in again.
 func TestBackup(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	sqlite := testneed.Command(t, "sqlite3")
 	b := newBenchWith(t, claimed)
 	_, host := b.newHost(t, sim.Options{})

@@ -52,7 +52,7 @@ func (r reply) readAt(t *testing.T, name string) time.Time {
 // containers stay as they were last known.
 func TestFaultsOfOneNodeDelayNobody(t *testing.T) {
 	b := newBench(t)
-	b.containers.SetPatience(2 * time.Second) // a node that hangs is given up sooner, so that the next fault can come
+	b.each(func(a *App) { a.containers.SetPatience(2 * time.Second) }) // a node that hangs is given up sooner, so that the next fault can come
 	_, home := b.newHost(t, sim.Options{})
 	well, wellHost := b.newHost(t, sim.Options{Members: []string{"well"}})
 	ill, illHost := b.newHost(t, sim.Options{Members: []string{"ill"}})

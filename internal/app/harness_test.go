@@ -214,6 +214,38 @@ func (b *bench) browser(t *testing.T) *browser {
 	}}
 }
 
+// past is a browser that talks to the first program past the balancer: for what a program knows of itself alone, such as its own
+// address and how often it has told something, and for requests that no proxy hands on as they are.
+func (b *bench) past(t *testing.T) *browser {
+	t.Helper()
+	direct := b.browser(t)
+	direct.base = b.App.URL()
+	return direct
+}
+
+// written has all programs write down what they noted of uses, which others show from then on: within a minute by themselves.
+func (b *bench) written(t *testing.T) {
+	t.Helper()
+	if len(b.apps) > 1 {
+		b.each(func(a *App) {
+			if err := errors.Join(a.sessions.Flush(t.Context()), a.tokens.Flush(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// settled waits until nothing more is asked of a host, and returns how often it was.
+func settled(h *sim.Host) int {
+	for last := -1; ; time.Sleep(300 * time.Millisecond) {
+		n := len(h.Requests())
+		if n == last {
+			return n
+		}
+		last = n
+	}
+}
+
 // reply is an answer, read to its end.
 type reply struct {
 	*http.Response

@@ -16,6 +16,7 @@ import (
 	"berth/internal/config"
 	"berth/internal/pve"
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 	"berth/internal/session"
 )
 
@@ -42,7 +43,7 @@ func measure(t *testing.T) (b *bench, text string) {
 	t.Helper()
 	b = newBenchWith(t, measured)
 	_, host := b.newHost(t, sim.Options{})
-	alice := b.browser(t)
+	alice := b.past(t)
 	wrong := input(host, "alice@pve")
 	wrong["password"] = "not-hers"
 	if r := alice.json("/api/auth/login", wrong); r.StatusCode != http.StatusUnauthorized {
@@ -59,7 +60,7 @@ func measure(t *testing.T) (b *bench, text string) {
 	if r := alice.do("GET", "/api/about", "", "", "Authorization", "Bearer nonsense"); r.StatusCode != http.StatusUnauthorized {
 		t.Fatalf("a wrong token: %d", r.StatusCode)
 	}
-	request, err := http.NewRequest("GET", b.URL()+"/api/events", nil)
+	request, err := http.NewRequest("GET", b.App.URL()+"/api/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +128,7 @@ func TestMetrics(t *testing.T) {
 
 // A database that fails shows.
 func TestMetricsOfAStoreThatFails(t *testing.T) {
+	replicatest.Alone(t, replicatest.Once)
 	b := newBenchWith(t, measured)
 	if r := b.browser(t).get("/readyz"); r.StatusCode != http.StatusOK {
 		t.Fatalf("/readyz: %d", r.StatusCode)
@@ -200,6 +202,7 @@ func TestDashboardFile(t *testing.T) {
 // TestMetricsCost: what counts a request allocates nothing. With -v it also tells what it adds to the session check's time,
 // without the network.
 func TestMetricsCost(t *testing.T) {
+	replicatest.Alone(t, replicatest.Once)
 	allocations, times := map[string]float64{}, map[string]float64{}
 	for name, change := range map[string]func(*config.Settings){"bare": nil, "metrics": measured} {
 		b := newBenchWith(t, change)

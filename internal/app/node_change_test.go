@@ -98,7 +98,7 @@ func TestPageOfAChangedCertificate(t *testing.T) {
 	if err := host.ChangeCertificate(false); err != nil {
 		t.Fatal(err)
 	}
-	b.client.Close() // connections that are there have shown theirs
+	b.each(func(a *App) { a.client.Close() }) // connections that are there have shown theirs
 	b.advance(2 * time.Minute)
 	plain := url.Values{
 		"kind": {"token"}, "credential": {"token"}, "name": {"renamed"}, "host": {in["host"].(string)}, "port": {portOf(host)},

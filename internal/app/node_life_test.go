@@ -162,7 +162,7 @@ func TestNodeWithAChangedCertificate(t *testing.T) {
 	if err := host.ChangeCertificate(false); err != nil {
 		t.Fatal(err)
 	}
-	b.client.Close() // connections that are there have shown theirs
+	b.each(func(a *App) { a.client.Close() }) // connections that are there have shown theirs
 	b.advance(10 * time.Second)
 	answer := root.json("/api/nodes/test", map[string]any{"id": id}).want(t, "another key", 409, "certificate_unknown")
 	if answer["fingerprint"] != host.Fingerprint() {
@@ -260,14 +260,14 @@ func TestMadeTokensAreRenewed(t *testing.T) {
 	b.advance(44 * 24 * time.Hour)
 	early := b.browser(t)
 	early.signIn(host, "root@pam")
-	b.nodes.Wait()
+	b.each(func(a *App) { a.nodes.Wait() })
 	if at := expires(early); !at.Equal(first) {
 		t.Errorf("renewed with 46 days left: %v, was %v", at, first)
 	}
 	b.advance(2 * 24 * time.Hour)
 	late := b.browser(t)
 	late.signIn(host, "root@pam")
-	b.nodes.Wait()
+	b.each(func(a *App) { a.nodes.Wait() })
 	if left := expires(late).Sub(b.now()); left.Round(time.Minute) != 90*24*time.Hour {
 		t.Errorf("%v left after a renewal", left)
 	}
@@ -511,7 +511,7 @@ func TestRightsOfADeadNode(t *testing.T) {
 	id := root.addNode(tokenNode(t, dc, host, "root@pam", "pasted"))["id"].(string)
 	caller := session.Caller{Identity: identityOf(t, b, root)}
 	host.SetFault("", "", sim.Fault{Refuse: true})
-	b.client.Close() // connections that are there go on
+	b.each(func(a *App) { a.client.Close() }) // connections that are there go on
 	for range 2 {
 		if _, err := b.nodes.Rights(t.Context(), caller, id); !pve.IsKind(err, pve.KindHostUnreachable) {
 			t.Fatalf("rights of a dead node: %v", err)

@@ -2,6 +2,7 @@ package app
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,40 +35,44 @@ func TestFirstSignInClaims(t *testing.T) {
 }
 
 func TestAbuseClaimRace(t *testing.T) {
-	for range 10 {
-		b := newBenchWith(t, claimed)
-		_, one := b.newHost(t, sim.Options{})
-		_, two := b.newHost(t, sim.Options{})
-		var mu sync.Mutex
-		var wg sync.WaitGroup
-		results := map[string]reply{}
-		for _, h := range []*sim.Host{one, two} {
-			wg.Go(func() {
-				r := b.browser(t).json("/api/auth/login", input(h, "root@pam"))
-				mu.Lock()
-				defer mu.Unlock()
-				results[h.Address()] = r
-			})
+	for i := range 10 {
+		t.Run(strconv.Itoa(i), claimRace)
+	}
+}
+
+func claimRace(t *testing.T) {
+	b := newBenchWith(t, claimed)
+	_, one := b.newHost(t, sim.Options{})
+	_, two := b.newHost(t, sim.Options{})
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	results := map[string]reply{}
+	for _, h := range []*sim.Host{one, two} {
+		wg.Go(func() {
+			r := b.browser(t).json("/api/auth/login", input(h, "root@pam"))
+			mu.Lock()
+			defer mu.Unlock()
+			results[h.Address()] = r
+		})
+	}
+	wg.Wait()
+	winners := 0
+	for _, r := range results {
+		switch {
+		case r.StatusCode == http.StatusOK:
+			winners++
+		case r.StatusCode == http.StatusUnauthorized && r.json(t)["detail"] == failure:
+		case r.StatusCode == http.StatusForbidden && r.json(t)["code"] == "host_not_allowed":
+			// It came after the other one had won.
+		default:
+			t.Errorf("%d %s", r.StatusCode, r.body)
 		}
-		wg.Wait()
-		winners := 0
-		for _, r := range results {
-			switch {
-			case r.StatusCode == http.StatusOK:
-				winners++
-			case r.StatusCode == http.StatusUnauthorized && r.json(t)["detail"] == failure:
-			case r.StatusCode == http.StatusForbidden && r.json(t)["code"] == "host_not_allowed":
-				// It came after the other one had won.
-			default:
-				t.Errorf("%d %s", r.StatusCode, r.body)
-			}
-		}
-		if winners != 1 {
-			t.Errorf("%d claimed the installation, want 1", winners)
-		}
-		if hosts, err := b.store.LoginHosts(t.Context()); err != nil || len(hosts) != 1 {
-			t.Errorf("%d login hosts, %v; want the winner's alone", len(hosts), err)
-		}
+	}
+	if winners != 1 {
+		t.Errorf("%d claimed the installation, want 1", winners)
+	}
+	if hosts, err := b.store.LoginHosts(t.Context()); err != nil || len(hosts) != 1 {
+		t.Errorf("%d login hosts, %v; want the winner's alone", len(hosts), err)
 	}
 }
 

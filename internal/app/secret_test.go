@@ -20,6 +20,7 @@ import (
 	"berth/internal/config"
 	"berth/internal/pve"
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 	"berth/internal/seal"
 	"berth/internal/session"
 	"berth/internal/store"
@@ -80,6 +81,7 @@ func (b *bench) folderFiles(t *testing.T) map[string][]byte {
 
 // Whoever copies the data folder without the key learns who signed in where, and nothing to sign in or call with.
 func TestAbuseCopiedDatabaseRevealsNoSecret(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	b := newBenchWith(t, func(s *config.Settings) {
 		claimed(s)
 		s.Hosts = []string{"berth.example.org"} // strangers can reach it, so there is a claim code
@@ -187,6 +189,7 @@ func TestDataFolderIsPrivate(t *testing.T) {
 
 // A database that can't be reached signs nobody out.
 func TestStoreDownIsNoSignOut(t *testing.T) {
+	replicatest.Alone(t, replicatest.Once)
 	b := newBench(t)
 	_, host := b.newHost(t, sim.Options{})
 	browser := b.browser(t)
@@ -332,6 +335,7 @@ func TestRotateKeyIsInTheTrail(t *testing.T) {
 
 // A folder that exists keeps its mode, and the operator is told; a database that is put back with a wide mode loses it.
 func TestExistingFilesOfOthersEyes(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such modes")
 	}

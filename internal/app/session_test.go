@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 	"berth/internal/session"
 )
 
@@ -147,6 +148,7 @@ func TestOwnersEndAnybodysSession(t *testing.T) {
 
 // Use costs no write: a hundred requests change nothing in the files until the next Sweep, which writes once.
 func TestUseOfASessionIsNotWritten(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	b := newBench(t)
 	_, host := b.newHost(t, sim.Options{})
 	browser := b.browser(t)

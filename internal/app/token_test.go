@@ -19,6 +19,7 @@ import (
 
 	"berth/internal/config"
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 	"berth/internal/session"
 	"berth/internal/store"
 	"berth/internal/web"
@@ -224,6 +225,7 @@ func TestTokenIsShownOnceAndRevoked(t *testing.T) {
 	// The last use is known at once, and survives the end of the program.
 	used := func() any {
 		t.Helper()
+		b.written(t)
 		for _, one := range alice.get("/api/tokens").json(t)["items"].([]any) {
 			if one := one.(map[string]any); one["id"] == id {
 				return one["lastUsedAt"]
@@ -269,6 +271,7 @@ func TestTokenIsShownOnceAndRevoked(t *testing.T) {
 
 // Another process that works on the same database revokes a token here too.
 func TestTokenRevokedElsewhere(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	b := newBench(t)
 	_, host := b.newHost(t, sim.Options{})
 	alice := b.browser(t)
@@ -414,6 +417,7 @@ func TestAbuseTokenOfRemovedHost(t *testing.T) {
 
 // TestAbuseTokenOfRestoredDatabase: a token that was revoked does not come back with an older copy of the database.
 func TestAbuseTokenOfRestoredDatabase(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
 	b := newBench(t)
 	_, host := b.newHost(t, sim.Options{})
 	alice := b.browser(t)
