@@ -24,7 +24,7 @@ type Operations struct {
 
 var _ task.Store = Operations{}
 
-// lockKey is the lock of a container. It holds the operation, its owner, and when the lease is over.
+// lockKey is the lock of a container. It holds the operation with what its owner is told of it, and when the lease is over.
 func lockKey(cluster string, vmid int) string {
 	sum := sha256.Sum256([]byte(cluster))
 	return "lock:" + hex.EncodeToString(sum[:16]) + ":" + strconv.Itoa(vmid)
@@ -33,12 +33,14 @@ func lockKey(cluster string, vmid int) string {
 // heldKey says which lock an operation holds.
 func heldKey(operation string) string { return "locked-by:" + operation }
 
-// lockScript takes a lock that is free, over, or the operation's own. ARGV: operation, datacenter, user, now, until. It returns
-// nothing, or the operation that holds the lock and its owner.
+// lockScript takes a lock that is free, over, or the operation's own. ARGV: operation, datacenter, user, now, until, action,
+// created. It returns nothing, or the operation that holds the lock, its owner, action and creation.
 var lockScript = rueidis.NewLuaScript(`
-local held = redis.call('HMGET', KEYS[1], 'operation', 'datacenter', 'user', 'until')
-if held[1] and held[1] ~= ARGV[1] and tonumber(held[4]) > tonumber(ARGV[4]) then return {held[1], held[2], held[3]} end
-redis.call('HSET', KEYS[1], 'operation', ARGV[1], 'datacenter', ARGV[2], 'user', ARGV[3], 'until', ARGV[5])
+local held = redis.call('HMGET', KEYS[1], 'operation', 'datacenter', 'user', 'until', 'action', 'created')
+if held[1] and held[1] ~= ARGV[1] and tonumber(held[4]) > tonumber(ARGV[4]) then
+  return {held[1], held[2], held[3], held[5] or '', held[6] or ''}
+end
+redis.call('HSET', KEYS[1], 'operation', ARGV[1], 'datacenter', ARGV[2], 'user', ARGV[3], 'until', ARGV[5], 'action', ARGV[6], 'created', ARGV[7])
 redis.call('PEXPIRE', KEYS[1], ARGV[5] - ARGV[4])
 return {}`)
 
@@ -61,15 +63,22 @@ func (o Operations) lock(ctx context.Context, op task.Operation, now, until time
 		return nil, err
 	}
 	holder, err := o.Client.run(ctx, lockScript, []string{key}, []string{
-		op.ID, op.Owner.Datacenter, op.Owner.UserID, millis(now), millis(until),
+		op.ID, op.Owner.Datacenter, op.Owner.UserID, millis(now), millis(until), string(op.Action), millis(op.Created),
 	}).AsStrSlice()
-	if err != nil || len(holder) != 3 {
+	if err != nil || len(holder) != 5 {
 		return nil, err
 	}
-	found, err := o.Store.Operation(ctx, session.Identity{Datacenter: holder[1], UserID: holder[2]}, holder[0])
+	owner := session.Identity{Datacenter: holder[1], UserID: holder[2]}
+	found, err := o.Store.Operation(ctx, owner, holder[0])
+	created, parseErr := strconv.ParseInt(holder[4], 10, 64)
 	switch {
+	case errors.Is(err, task.ErrNone) && holder[3] != "" && parseErr == nil:
+		// It is about to be stored.
+		return &task.BusyError{Holder: task.Operation{
+			ID: holder[0], Owner: owner, Cluster: op.Cluster, VMID: op.VMID, Action: task.Action(holder[3]), Created: time.UnixMilli(created).UTC(),
+		}}, nil
 	case errors.Is(err, task.ErrNone):
-		return &task.BusyError{}, nil // it was forgotten, and its lease is not over yet
+		return &task.BusyError{}, nil
 	case err != nil:
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -69,5 +70,45 @@ func TestLocksAreFenced(t *testing.T) {
 	}
 	if held, err := locks.Hold(t.Context(), operation("e"), now, until); held || err == nil {
 		t.Errorf("held without Redis: %t, %v", held, err)
+	}
+}
+
+// lateStore stores what begins when it is let.
+type lateStore struct {
+	task.Store
+	begun, goOn chan struct{}
+}
+
+func (l lateStore) Begin(ctx context.Context, op task.Operation, now, until time.Time, most int) error {
+	close(l.begun)
+	<-l.goOn
+	return l.Store.Begin(ctx, op, now, until, most)
+}
+
+// Whoever comes between an operation's lock in Redis and its row in the database is told whose it is all the same.
+func TestHolderIsKnownBeforeItIsStored(t *testing.T) {
+	server := redistest.Start(t)
+	db, client := openStore(t), open(t, server.URL())
+	late := lateStore{db, make(chan struct{}), make(chan struct{})}
+	operation := func(id, user string, action task.Action) task.Operation {
+		return task.Operation{
+			ID: id, NodeID: "n", Node: "pve1", VMID: 101, Name: "nextcloud", Action: action, State: task.Sending, Created: begin,
+			Owner: session.Identity{Datacenter: "dc", UserID: user}, Cluster: "c",
+		}
+	}
+	first := operation("a", "alice@pve", task.Shutdown)
+	done := make(chan error, 1)
+	go func() {
+		done <- redis.Operations{Store: late, Client: client}.Begin(t.Context(), first, begin, begin.Add(time.Minute), 10)
+	}()
+	<-late.begun
+	var busy *task.BusyError
+	err := redis.Operations{Store: db, Client: client}.Begin(t.Context(), operation("b", "bob@pve", task.Start), begin, begin.Add(time.Minute), 10)
+	if !errors.As(err, &busy) || busy.Holder.ID != "a" || busy.Holder.Owner != first.Owner || busy.Holder.Action != task.Shutdown || !busy.Holder.Created.Equal(begin) {
+		t.Errorf("%v: %+v", err, busy)
+	}
+	close(late.goOn)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
