@@ -172,6 +172,14 @@ func TestClusterGoesOnThroughItsOtherDoor(t *testing.T) {
 		moved = root.get("/api/containers").items(t)[name]
 		return moved != nil && moved["door"] == second
 	})
+	b.eventually(t, "every replica goes through the other door", func() bool {
+		for range b.apps {
+			if c := root.get("/api/containers").items(t)[name]; c == nil || c["door"] != second {
+				return false
+			}
+		}
+		return true
+	})
 	after := root.get("/api/containers")
 	if len(after.items(t)) != len(before) || after.problems(t)["east"] != "host_unreachable" || after.problems(t)["west"] != "" {
 		t.Errorf("%d containers, %d before; problems %v", len(after.items(t)), len(before), after.problems(t))

@@ -77,6 +77,10 @@ func measure(t *testing.T) (b *bench, text string) {
 
 func TestMetrics(t *testing.T) {
 	b, text := measure(t)
+	kind := "sqlite"
+	if b.store.Shared() {
+		kind = "postgresql"
+	}
 	for _, line := range []string{
 		`berth_http_requests_total{method="GET",route="/api/containers",status="2xx"} 1`,
 		`berth_http_requests_total{method="POST",route="/api/auth/login",status="4xx"} 1`,
@@ -97,8 +101,8 @@ func TestMetrics(t *testing.T) {
 	for _, pattern := range []string{
 		`berth_node_readings_total\{node="\w+",result="ok"\} [1-9]`,
 		`berth_watch_lag_seconds\{node="\w+"\} `,
-		`berth_store_duration_seconds_count\{operation="read",store="sqlite"\} [1-9]`,
-		`berth_store_duration_seconds_count\{operation="transaction",store="sqlite"\} [1-9]`,
+		`berth_store_duration_seconds_count\{operation="read",store="` + kind + `"\} [1-9]`,
+		`berth_store_duration_seconds_count\{operation="transaction",store="` + kind + `"\} [1-9]`,
 	} {
 		if !regexp.MustCompile(`(?m)^` + pattern).MatchString(text) {
 			t.Errorf("nothing matches %s", pattern)

@@ -18,7 +18,7 @@ func TestAbuseOutdatedChange(t *testing.T) {
 	b := newBench(t)
 	dc, home := b.newHost(t, sim.Options{})
 	_, guarded := b.newHost(t, sim.Options{Members: []string{"guarded"}})
-	root := b.browser(t)
+	root := b.past(t) // it is that program's memory which is out of date
 	root.signIn(home, "root@pam")
 	in := tokenNode(t, dc, home, "root@pam", "moved")
 	id := root.addNode(in)["id"].(string)

@@ -91,7 +91,9 @@ func (l *line) hangUp() {
 // overPostgres starts the program over a database on a server.
 func overPostgres(t *testing.T, address string) *bench {
 	t.Helper()
-	return newBenchWith(t, func(s *config.Settings) { s.Database, s.StartTimeout = address, 10*time.Second })
+	b := &bench{clock: newClock(), folder: t.TempDir(), alone: true, change: func(s *config.Settings) { s.Database, s.StartTimeout = address, 10*time.Second }}
+	b.begin(t)
+	return b
 }
 
 // While the database can't be reached nobody is let in and nobody is signed out, no request waits long, and when it is back

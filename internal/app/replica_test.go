@@ -257,7 +257,8 @@ func TestStartWithoutRedis(t *testing.T) {
 // A data folder that was put back to an older copy may have forgotten the ends of sessions, so those in Redis end too.
 func TestOlderDatabaseEndsSessionsInRedis(t *testing.T) {
 	server := redistest.Start(t)
-	b := newBenchWith(t, func(s *config.Settings) { s.Redis, s.StartTimeout = server.URL(), redistest.Patience })
+	b := &bench{clock: newClock(), folder: t.TempDir(), alone: true, change: func(s *config.Settings) { s.Redis, s.StartTimeout = server.URL(), redistest.Patience }}
+	b.begin(t)
 	_, host := b.newHost(t, sim.Options{})
 	browser := b.browser(t)
 	browser.signIn(host, "alice@pve")
