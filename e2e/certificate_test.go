@@ -51,8 +51,7 @@ func TestUnknownCertificate(t *testing.T) {
 	p.untilRows("101", "102")
 
 	// From here on the host is known, to everybody.
-	p.click(`form[action="/logout"] button`)
-	p.untilPath("/login?signed-out")
+	p.signOut()
 	p.fill("username", "root")
 	p.fill("password", sim.DefaultPassword)
 	p.choose("realm", "pam")

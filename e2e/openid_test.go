@@ -70,8 +70,7 @@ func (p *page) knowHost(host *sim.Host) {
 	p.expect("POST /login 409")
 	p.goTo("/login")
 	p.signIn(host, "alice", "pve")
-	p.click(`form[action="/logout"] button`)
-	p.untilPath("/login?signed-out")
+	p.signOut()
 }
 
 // trustAll lets the tab open sites whose certificates it has no reason to trust, as the identity provider's.
@@ -148,8 +147,7 @@ func TestOpenID(t *testing.T) {
 	p.untilSignedIn()
 
 	// Somebody whom the provider knows and Proxmox does not; and somebody who changed their mind.
-	p.click(`form[action="/logout"] button`)
-	p.untilPath("/login?signed-out")
+	p.signOut()
 	p.expect("POST /login/openid 401")
 	p.click(submit) // the realm is remembered
 	p.atProvider(provider, asHeidi)

@@ -183,6 +183,24 @@ func (p *page) allowSessionEnd() {
 	p.anyOf = append(p.anyOf, anyOf{optional: true, complaints: sessionEnd})
 }
 
+// signOut presses the button, and waits for the page that comes then.
+func (p *page) signOut() {
+	p.Helper()
+	p.signOutBy(func() { p.click(`form[action="/logout"] button`) })
+}
+
+// signOutBy is signOut by something else. What the page before still asks for may be refused: its event stream, at whatever program
+// that is, may end sooner than the next page comes.
+func (p *page) signOutBy(do func()) {
+	p.Helper()
+	p.allowSessionEnd()
+	do()
+	p.untilPath("/login?signed-out")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.anyOf = p.anyOf[:len(p.anyOf)-1]
+}
+
 // sessionEnd is how a page's requests learn that the session has ended.
 var sessionEnd = []string{"GET / 401", "GET /api/events 401", "GET /api/auth/session 401", "GET /tasks/glance 401"}
 

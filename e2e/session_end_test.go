@@ -128,8 +128,7 @@ func TestSessionsPage(t *testing.T) {
 	}
 	p.click(`table.sessions tr:has(.badge-here) a`)
 	p.until("the question", `document.querySelector("h1")?.innerText === "Sign out here?"`)
-	p.click(`.btn-danger`)
-	p.untilPath("/login?signed-out")
+	p.signOutBy(func() { p.click(`.btn-danger`) })
 	if p.sessionToken() != "" {
 		t.Error("the cookie is still there")
 	}

@@ -42,8 +42,7 @@ func TestSignOut(t *testing.T) {
 		t.Fatalf("the session's own token: %d", got)
 	}
 
-	p.click(`form[action="/logout"] button`)
-	p.untilPath("/login?signed-out")
+	p.signOut()
 	if p.sessionToken() != "" {
 		t.Error("the cookie is still there")
 	}

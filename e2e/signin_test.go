@@ -91,8 +91,7 @@ func TestSignIn(t *testing.T) {
 	p.goTo("/login")
 	p.untilPath("/")
 
-	p.click(`form[action="/logout"] button`)
-	p.untilPath("/login?signed-out")
+	p.signOut()
 	name, port := split(t, host)
 	for field, want := range map[string]string{"host": name, "port": port, "username": "alice", "realm": "pve", "password": ""} {
 		if got := p.value(field); got != want {
@@ -376,6 +375,5 @@ func TestSignInWithoutScripts(t *testing.T) {
 	p.fill("q", "nextcloud")
 	p.press(kb.Enter)
 	p.untilRows("101")
-	p.click(`form[action="/logout"] button`)
-	p.untilPath("/login?signed-out")
+	p.signOut()
 }

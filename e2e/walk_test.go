@@ -231,8 +231,7 @@ func TestByKeyboardAlone(t *testing.T) {
 	p.press(kb.Escape)
 	p.until("no dialog", `!document.querySelector("dialog[open]")`)
 	tab("the way out", `document.activeElement.closest("form[action='/logout']")`, true)
-	p.press(kb.Enter)
-	p.untilPath("/login?signed-out")
+	p.signOutBy(func() { p.press(kb.Enter) })
 }
 
 // TestOnAPhone starts a container and stops it again on 390 pixels: what it takes is within reach and on the screen.
