@@ -4,6 +4,9 @@
 // The tests start `berth serve` as a process of its own wherever they can. Where Berth's clock has to move they run
 // package app in the test process instead, over the same TCP and TLS.
 //
+// With BERTH_TEST_REPLICAS=2 what they start is two replicas over PostgreSQL and Redis behind a load balancer, all but
+// `berth demo`.
+//
 // They need Chromium (chromium, chromium-browser or google-chrome in PATH) and are skipped without it. The
 // accessibility checks need axe-core in web/node_modules (npm ci in web/) and are skipped without it. The variable
 // BERTH_TEST_REQUIRE, a list such as "chromium,axe", makes a missing one a failure.

@@ -340,7 +340,7 @@ func TestAbuseHostileHosts(t *testing.T) {
 
 // TestAbuseSixteenHostileHosts: many at once, each with the largest answer of its kind.
 func TestAbuseSixteenHostileHosts(t *testing.T) {
-	replicatest.Alone(t, replicatest.Once)
+	replicatest.Alone(t, replicatest.Own)
 	if raced {
 		t.Skip("measures memory, which the race detector multiplies; the plain run measures it")
 	}
@@ -397,7 +397,6 @@ func TestAbuseSixteenHostileHosts(t *testing.T) {
 
 // A cluster of ten thousand containers is none of these attacks.
 func TestTenThousandContainers(t *testing.T) {
-	replicatest.Alone(t, replicatest.Once)
 	b := newHostileBench(t, 0, 0)
 	loopback := forLoopback
 	h := newHostile(t, newAuthority(t).issue(t, &loopback), plausible(func(w http.ResponseWriter, _ *http.Request) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -160,49 +161,53 @@ func TestNodeSignInCrossesReplicas(t *testing.T) {
 
 // Of two first sign-ins on two replicas one claims the installation, and the other leaves nothing.
 func TestClaimCrossesReplicas(t *testing.T) {
-	for range 4 {
-		one, two := newServerReplicas(t, claimed)
-		_, first := one.newHost(t, sim.Options{})
-		_, second := one.newHost(t, sim.Options{})
-		at := []struct {
-			bench *bench
-			host  *sim.Host
-		}{{one, first}, {two, second}}
-		var answers [2]reply
-		var both sync.WaitGroup
-		for i, a := range at {
-			both.Go(func() { answers[i] = a.bench.browser(t).json("/api/auth/login", input(a.host, "root@pam")) })
+	for i := range 4 {
+		t.Run(strconv.Itoa(i), claimCrosses)
+	}
+}
+
+func claimCrosses(t *testing.T) {
+	one, two := newServerReplicas(t, claimed)
+	_, first := one.newHost(t, sim.Options{})
+	_, second := one.newHost(t, sim.Options{})
+	at := []struct {
+		bench *bench
+		host  *sim.Host
+	}{{one, first}, {two, second}}
+	var answers [2]reply
+	var both sync.WaitGroup
+	for i, a := range at {
+		both.Go(func() { answers[i] = a.bench.browser(t).json("/api/auth/login", input(a.host, "root@pam")) })
+	}
+	both.Wait()
+	winner := -1
+	for i, r := range answers {
+		switch {
+		case r.StatusCode == http.StatusOK && winner < 0:
+			winner = i
+		case r.StatusCode == http.StatusUnauthorized && r.json(t)["detail"] == failure:
+		case r.StatusCode == http.StatusForbidden && code(t, r) == "host_not_allowed": // it came after the other one had won
+		default:
+			t.Errorf("replica %d: %d %s", i+1, r.StatusCode, r.body)
 		}
-		both.Wait()
-		winner := -1
-		for i, r := range answers {
-			switch {
-			case r.StatusCode == http.StatusOK && winner < 0:
-				winner = i
-			case r.StatusCode == http.StatusUnauthorized && r.json(t)["detail"] == failure:
-			case r.StatusCode == http.StatusForbidden && code(t, r) == "host_not_allowed": // it came after the other one had won
-			default:
-				t.Errorf("replica %d: %d %s", i+1, r.StatusCode, r.body)
-			}
+	}
+	if winner < 0 {
+		t.Fatal("nobody has claimed the installation")
+	}
+	loser := at[1-winner]
+	for i, a := range at {
+		hosts, err := a.bench.store.LoginHosts(t.Context())
+		if err != nil || len(hosts) != 1 {
+			t.Errorf("replica %d knows %d login hosts, %v", i+1, len(hosts), err)
 		}
-		if winner < 0 {
-			t.Fatal("nobody has claimed the installation")
+		if r := a.bench.browser(t).json("/api/auth/login", input(loser.host, "root@pam")); code(t, r) != "host_not_allowed" {
+			t.Errorf("the other host at replica %d: %d %s", i+1, r.StatusCode, r.body)
 		}
-		loser := at[1-winner]
-		for i, a := range at {
-			hosts, err := a.bench.store.LoginHosts(t.Context())
-			if err != nil || len(hosts) != 1 {
-				t.Errorf("replica %d knows %d login hosts, %v", i+1, len(hosts), err)
-			}
-			if r := a.bench.browser(t).json("/api/auth/login", input(loser.host, "root@pam")); code(t, r) != "host_not_allowed" {
-				t.Errorf("the other host at replica %d: %d %s", i+1, r.StatusCode, r.body)
-			}
-		}
-		owner := loser.bench.browser(t) // signs in where the claim was lost
-		owner.signIn(at[winner].host, "root@pam")
-		if list := owner.sessionList("?whose=everyone"); len(list) != 2 {
-			t.Errorf("%d sessions, want the winner's and this: %v", len(list), list)
-		}
+	}
+	owner := loser.bench.browser(t) // signs in where the claim was lost
+	owner.signIn(at[winner].host, "root@pam")
+	if list := owner.sessionList("?whose=everyone"); len(list) != 2 {
+		t.Errorf("%d sessions, want the winner's and this: %v", len(list), list)
 	}
 }
 

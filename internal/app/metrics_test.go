@@ -132,7 +132,7 @@ func TestMetrics(t *testing.T) {
 
 // A database that fails shows.
 func TestMetricsOfAStoreThatFails(t *testing.T) {
-	replicatest.Alone(t, replicatest.Once)
+	replicatest.Alone(t, replicatest.Own)
 	b := newBenchWith(t, measured)
 	if r := b.browser(t).get("/readyz"); r.StatusCode != http.StatusOK {
 		t.Fatalf("/readyz: %d", r.StatusCode)
@@ -206,7 +206,7 @@ func TestDashboardFile(t *testing.T) {
 // TestMetricsCost: what counts a request allocates nothing. With -v it also tells what it adds to the session check's time,
 // without the network.
 func TestMetricsCost(t *testing.T) {
-	replicatest.Alone(t, replicatest.Once)
+	replicatest.Alone(t, replicatest.Own)
 	allocations, times := map[string]float64{}, map[string]float64{}
 	for name, change := range map[string]func(*config.Settings){"bare": nil, "metrics": measured} {
 		b := newBenchWith(t, change)

@@ -193,7 +193,7 @@ func TestDataFolderIsPrivate(t *testing.T) {
 
 // A database that can't be reached signs nobody out.
 func TestStoreDownIsNoSignOut(t *testing.T) {
-	replicatest.Alone(t, replicatest.Once)
+	replicatest.Alone(t, replicatest.Own)
 	b := newBench(t)
 	_, host := b.newHost(t, sim.Options{})
 	browser := b.browser(t)

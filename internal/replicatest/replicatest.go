@@ -23,8 +23,16 @@ type Reason struct {
 
 // The reasons there are.
 var (
-	File = Reason{"this is about the database in the data folder, and replicas have theirs on a server", []string{"store.FileName", "store.Open(", "copyFolder(", `"berth.db`, "copyFiles("}}
-	Once = Reason{"this closes the store of one program by hand, or measures one program", []string{".store.Close()", "testing.Benchmark("}}
+	// File is for tests that read, copy, replace or measure the SQLite file and what lies beside it.
+	File = Reason{
+		"this is about the files of the database in the data folder, and replicas have theirs on a server",
+		[]string{"store.FileName", "store.Open(", "epochFile", "berth.db", "b.rows(", "b.folderFiles(", "copyFiles("},
+	}
+	// Own is for tests that measure what one program takes, or take its store away.
+	Own = Reason{
+		"this measures what one program takes, or takes its own store away; two in one process can't be told apart",
+		[]string{"b.store.Close()", "testing.AllocsPerRun(", "heap", "SetPatience("},
+	}
 )
 
 // Alone skips a test where there are to be two replicas.
