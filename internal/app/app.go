@@ -143,6 +143,8 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		return nil, err
 	}
 
+	a.shared.begin()
+
 	own := []net.Addr{a.listener.Addr()}
 	if a.metrics != nil {
 		own = append(own, a.metrics.listener.Addr())
@@ -175,7 +177,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	if a.store.Shared() {
 		catchUp = a.Notice
 	}
-	a.nodes = node.NewService(node.Options{Store: a.store, Waiting: a.shared.waiting, Hosts: a.hosts, Sessions: a.sessions, Client: a.client, Sealer: sealer, Throttle: a.throttle, Audit: a.trail, Now: o.now, CatchUp: catchUp, Most: settings.MaxNodes})
+	a.nodes = node.NewService(node.Options{Store: a.store, Waiting: a.shared.waiting, Hosts: a.hosts, Sessions: a.sessions, Client: a.client, Sealer: sealer, Throttle: a.throttle, Audit: a.trail, Now: o.now, CatchUp: catchUp, Most: settings.MaxNodes, Changed: a.shared.nodesChanged()})
 	signIns := auth.NewService(auth.Options{
 		Hosts: a.hosts, Sessions: a.sessions, Listener: a.nodes, Pending: a.shared.pending, Throttle: a.throttle, Audit: a.trail,
 		OpenID: a.shared.openID, Callback: web.OpenIDCallback(settings.PublicURL, settings.BasePath),
@@ -190,6 +192,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	a.tasks = task.NewService(task.Options{
 		Store: a.shared.tasks, Nodes: a.nodes, Containers: a.containers, Audit: a.trail, Alive: a.alive, Now: o.now, Pause: o.pause, Shared: a.store.Shared(),
 	})
+	a.shared.listen(a.nodes, a.containers)
 	site := web.NewSite(web.Options{
 		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Now: o.now, Ready: a.shared.ready(a.store),
 		Answered: a.metrics.answered(), SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,

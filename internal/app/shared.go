@@ -9,6 +9,7 @@ import (
 
 	"berth/internal/auth"
 	"berth/internal/config"
+	"berth/internal/container"
 	"berth/internal/fault"
 	"berth/internal/node"
 	"berth/internal/redis"
@@ -21,7 +22,8 @@ import (
 // shared is where what all replicas of an installation have to agree on is kept: in Redis, or, for one replica, in the database
 // and in memory.
 type shared struct {
-	redis    *redis.Client // nil without
+	redis    *redis.Client  // nil without
+	channel  *redis.Channel // nil before begin, and without Redis
 	hosts    auth.Store
 	sessions session.Store
 	pending  auth.PendingStore
@@ -72,6 +74,38 @@ func (s shared) watch(sessions *session.Registry) {
 	})
 }
 
+// begin opens the channel on which replicas tell each other what has changed; without Redis there is none.
+func (s *shared) begin() {
+	if s.redis != nil {
+		s.channel = redis.NewChannel(s.redis, nil)
+	}
+}
+
+// nodesChanged tells the other replicas whose nodes have changed; nil if there can be none.
+func (s shared) nodesChanged() func(session.Identity) {
+	if s.channel == nil {
+		return nil
+	}
+	return s.channel.NodesChanged
+}
+
+// listen leads what other replicas say to those whom it concerns, and has the containers tell them.
+func (s shared) listen(nodes *node.Service, containers *container.Service) {
+	if s.channel == nil {
+		return
+	}
+	containers.Tell(s.channel)
+	s.channel.Listen(redis.Heard{
+		Read: containers.HeardRead, Touched: containers.HeardTouched,
+		Nodes: func(identity string) {
+			if of, ok := containers.Watching(identity); ok {
+				nodes.Doubt(of)
+				containers.Relist(of)
+			}
+		},
+	})
+}
+
 // ready tells whether the stores answer, and names the one that does not.
 func (s shared) ready(db *store.Store) func(context.Context) error {
 	return func(ctx context.Context) error {
@@ -97,6 +131,9 @@ func (s shared) ready(db *store.Store) func(context.Context) error {
 }
 
 func (s shared) close() {
+	if s.channel != nil {
+		s.channel.Close()
+	}
 	if s.redis != nil {
 		s.redis.Close()
 	}

@@ -63,7 +63,7 @@ func (s *Service) Addresses(ctx context.Context, caller session.Caller, of []Ref
 			continue
 		}
 		if f := byDoor[c.Door]; f != nil {
-			s.lookUp(f, lookup{caller, touched{c.Node, c.VMID}, c.Status})
+			s.lookUp(f, lookup{caller, touched{member: c.Node, vmid: c.VMID}, c.Status})
 		}
 	}
 }

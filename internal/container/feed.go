@@ -32,8 +32,8 @@ type feed struct {
 	door door
 
 	// Of the Service, which guards them.
-	kept  int       // bytes
-	asked time.Time // when somebody wanted it last
+	kept   int       // bytes
+	wanted time.Time // when somebody asked for it last
 
 	mu     sync.Mutex
 	guests reader
@@ -49,6 +49,9 @@ type feed struct {
 	work       []pve.Task
 	workWeight int
 	touched    []touched
+	// hinted are guests that other replicas say were changed; asked are closed when guests that are being asked have answered.
+	hinted []int
+	asked  []chan struct{}
 	// addresses are those that were asked for, by VMID; lookups those that are to be asked for, lookers how many ask.
 	addresses map[int]address
 	lookups   []lookup
@@ -67,6 +70,7 @@ type reader struct {
 	failures int   // in a row
 	err      error // of the last try, if the node is to blame
 	known    bool  // whether any try worked
+	hinted   bool  // another replica has found something else since it was begun last
 	flight   *flight
 }
 
@@ -74,6 +78,7 @@ type reader struct {
 type flight struct {
 	caller session.Caller // whose credential it goes with
 	begun  time.Time
+	hinted bool // by another replica, which knows already what has changed
 	done   chan struct{}
 	// err is set when the reading says nothing of the node: the caller's session has ended, there is no such node, Berth
 	// ends. It may be read when done is closed.

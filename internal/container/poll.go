@@ -13,18 +13,21 @@ import (
 type poller struct {
 	stop  context.CancelFunc
 	begun time.Time
-	// due gets a signal when what was read is known to be old.
-	due chan struct{}
+	// due gets a signal when what was read is known to be old, heard when another replica has found something else.
+	due   chan struct{}
+	heard map[Subject]chan struct{}
 }
 
 // reconcile starts and stops pollers, so that there is one for each node that somebody of an identity watches.
 func (s *Service) reconcile(of session.Identity) {
 	wanted := map[string]bool{}
+	delete(s.watching, of.Hash())
 	for _, signedIn := range []bool{true, false} {
 		fl := s.fleets[audience{of, signedIn}]
 		if fl == nil || len(fl.watches) == 0 {
 			continue
 		}
+		s.watching[of.Hash()] = of
 		for _, n := range fl.nodes {
 			if fl.serves(n) {
 				wanted[n.ID] = true
@@ -47,14 +50,17 @@ func (s *Service) reconcile(of session.Identity) {
 			s.pollers[of] = pollers
 		}
 		ctx, stop := context.WithCancel(s.life)
-		p := &poller{stop: stop, begun: s.now(), due: make(chan struct{}, 1)}
+		p := &poller{stop: stop, begun: s.now(), due: make(chan struct{}, 1), heard: map[Subject]chan struct{}{}}
+		for _, what := range Subjects {
+			p.heard[what] = make(chan struct{}, 1)
+		}
 		pollers[id] = p
 		from := source{of, id}
 		s.active.Go(func() {
-			s.poll(ctx, from, guestList, p.due, func(callers []session.Caller, f *feed) { s.readAs(ctx, callers, f, guestList) })
+			s.poll(ctx, from, guestList, p.due, p.heard[Guests], func(callers []session.Caller, f *feed) { s.readAs(ctx, callers, f, guestList) })
 		})
 		s.active.Go(func() {
-			s.poll(ctx, from, taskList, nil, func(callers []session.Caller, f *feed) {
+			s.poll(ctx, from, taskList, nil, p.heard[TaskLists], func(callers []session.Caller, f *feed) {
 				s.readAs(ctx, callers, f, taskList)
 				s.lookInto(ctx, callers, f)
 			})
@@ -66,22 +72,36 @@ func (s *Service) reconcile(of session.Identity) {
 }
 
 // poll reads one subject of a source until the context ends; one that fails keeps no other waiting.
-func (s *Service) poll(ctx context.Context, from source, what subject, due <-chan struct{}, read func([]session.Caller, *feed)) {
+func (s *Service) poll(ctx context.Context, from source, what subject, due, heard <-chan struct{}, read func([]session.Caller, *feed)) {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
+	var ended time.Time // the last reading
 	for first := true; ; first = false {
+		hint := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-wait.C:
 		case <-due:
+		case <-heard:
+			hint = true
 		}
 		f, callers := s.target(from)
 		if f == nil {
 			wait.Reset(fresh)
 			continue
 		}
-		if _, rest := f.pace(what, s.now()); first && rest > 0 {
+		hinted := f.hintedAt(what)
+		if hint {
+			if !hinted {
+				continue // somebody has looked already
+			}
+			if rest := hintGap - time.Since(ended); rest > 0 {
+				wait.Reset(rest)
+				continue
+			}
+		}
+		if _, rest := f.pace(what, s.now()); first && rest > 0 && !hinted {
 			wait.Reset(rest) // it was just read
 			continue
 		}
@@ -89,7 +109,15 @@ func (s *Service) poll(ctx context.Context, from source, what subject, due <-cha
 		read(callers, f)
 		pause, _ := f.pace(what, s.now())
 		// One that is slow is not asked again before it had time to breathe.
-		wait.Reset(max(pause-time.Since(begun), fresh/4))
+		ended = time.Now()
+		again := max(pause-ended.Sub(begun), fresh/4)
+		switch {
+		case what.name == TaskLists && f.moreHinted():
+			again = hintGap
+		case hinted:
+			again += hintLag
+		}
+		wait.Reset(again)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 // subject is one thing that is read of a source.
 type subject struct {
-	name   string
+	name   Subject
 	reader func(*feed) *reader
 	// read asks the node, and returns what takes the answer over into the feed, which is then locked.
 	read func(ctx context.Context, s *Service, caller session.Caller, f *feed) (take func(now time.Time), err error)
@@ -21,7 +21,7 @@ type subject struct {
 
 // guestList is the list of guests.
 var guestList = subject{
-	name:   "containers",
+	name:   Guests,
 	reader: func(f *feed) *reader { return &f.guests },
 	read: func(ctx context.Context, s *Service, caller session.Caller, f *feed) (func(time.Time), error) {
 		f.mu.Lock()
@@ -81,7 +81,7 @@ func (s *Service) begin(ctx context.Context, caller session.Caller, f *feed, wha
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := what.reader(f)
-	if !r.tried.IsZero() && s.now().Sub(r.tried) < r.pause() {
+	if !r.hinted && !r.tried.IsZero() && s.now().Sub(r.tried) < r.pause() {
 		return nil // whether or not somebody reads it again already
 	}
 	return s.start(ctx, caller, f, what)
@@ -93,8 +93,8 @@ func (s *Service) start(ctx context.Context, caller session.Caller, f *feed, wha
 	if r.flight != nil || !s.enter() {
 		return r.flight
 	}
-	begun := &flight{caller: caller, begun: time.Now(), done: make(chan struct{})}
-	r.flight = begun
+	begun := &flight{caller: caller, begun: time.Now(), hinted: r.hinted, done: make(chan struct{})}
+	r.flight, r.hinted = begun, false
 	go func() {
 		defer s.active.Done()
 		// Others wait for it too, so it does not end with the request that began it.
@@ -118,17 +118,20 @@ func (s *Service) land(ctx context.Context, f *feed, what subject, fl *flight, t
 	case err == nil:
 		r.tried, r.failures, r.err, r.known = now, 0, nil, true
 		take(now)
+		if fl.hinted && what.name == TaskLists {
+			f.knowTouched()
+		}
 	case !ofNode(err):
 		fl.err = err
 	default:
 		if troubleOf(err) != troubleOf(r.err) {
-			slog.WarnContext(ctx, what.name+" not read", "identity", f.identity, "node", f.node, "cause", err)
+			slog.WarnContext(ctx, string(what.name)+" not read", "identity", f.identity, "node", f.node, "cause", err)
 		}
 		r.tried, r.err = now, err
 		r.failures++
 	}
 	if fl.err == nil {
-		s.observe(Reading{Node: f.node, Subject: what.name, Took: time.Since(fl.begun), Err: err})
+		s.observe(Reading{Node: f.node, Subject: string(what.name), Took: time.Since(fl.begun), Err: err})
 	}
 	changed := f.state() != before
 	weight := f.heavy()
@@ -137,6 +140,9 @@ func (s *Service) land(ctx context.Context, f *feed, what subject, fl *flight, t
 	close(fl.done)
 	if changed {
 		s.changed(f.identity)
+	}
+	if changed && err == nil && !fl.hinted && s.hints != nil {
+		s.hints.Read(f.node, what.name)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 const refreshTimeout = 5 * time.Second
 
 // Refresh asks a container how it is, lays that over the last reading, which may be ten seconds behind, and tells who
-// watches. What goes wrong changes nothing: the next reading comes.
+// watches, and other replicas. What goes wrong changes nothing: the next reading comes.
 func (s *Service) Refresh(ctx context.Context, caller session.Caller, nodeID string, vmid int) {
 	nodes, err := s.nodes.List(ctx, caller)
 	if err != nil {
@@ -25,6 +25,11 @@ func (s *Service) Refresh(ctx context.Context, caller session.Caller, nodeID str
 	feeds := s.feedsOf(who, nodes)
 	seen := s.see(s.fleet(who, nodes), nodes, feeds)
 	c := seen.find(nodeID, vmid)
+	for _, n := range nodes {
+		if seen.groupOf[n.ID] == seen.groupOf[nodeID] {
+			s.tellTouched(n.ID, vmid) // whichever door another replica reads it through
+		}
+	}
 	for i, n := range nodes {
 		switch f := feeds[i]; {
 		case f == nil:

@@ -51,6 +51,7 @@ type Service struct {
 	now         func() time.Time
 	readTimeout time.Duration
 	observe     func(Reading)
+	hints       Hints // nil for one replica
 	// Versions are the instance and a number: no two of them, of whatever identity or process, are equal.
 	instance string
 	versions atomic.Uint64
@@ -62,8 +63,13 @@ type Service struct {
 	mu     sync.Mutex
 	closed bool
 	feeds  map[source]*feed
-	weight int // of all feeds
-	fleets map[audience]*fleet
+	byNode map[string]*feed // the same: a node is one identity's
+	weight int              // of all feeds
+	// early are guests that were named by other replicas, by a node of which nobody has asked here.
+	early map[string]*early
+	// watching are the identities somebody watches for, by the hashes of their names.
+	watching map[string]session.Identity
+	fleets   map[audience]*fleet
 	// pollers are those of the identities somebody watches for, by node.
 	pollers map[session.Identity]map[string]*poller
 	seats   seats
@@ -88,8 +94,8 @@ type fleet struct {
 	building sync.Mutex // held by who makes the next snapshot
 	current  atomic.Pointer[snapshot]
 
-	// dirty gets a signal when something may have changed.
-	dirty chan struct{}
+	// dirty gets a signal when something may have changed, relist when the nodes may have.
+	dirty, relist chan struct{}
 	// Of the Service, which guards them. nodes are those that were listed last; they are kept up to date while there are
 	// watches, as is everything else until stop is called.
 	nodes   []node.Node
@@ -101,7 +107,8 @@ type fleet struct {
 func NewService(nodes Nodes, now func() time.Time) *Service {
 	s := &Service{
 		nodes: nodes, now: now, readTimeout: readTimeout, observe: func(Reading) {}, instance: rand.Text()[:8],
-		feeds: map[source]*feed{}, fleets: map[audience]*fleet{}, pollers: map[session.Identity]map[string]*poller{}, seats: newSeats(),
+		feeds: map[source]*feed{}, byNode: map[string]*feed{}, early: map[string]*early{}, watching: map[string]session.Identity{},
+		fleets: map[audience]*fleet{}, pollers: map[session.Identity]map[string]*poller{}, seats: newSeats(),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
@@ -177,6 +184,7 @@ func (s *Service) look(ctx context.Context, caller session.Caller) (view, error)
 	if err := s.read(ctx, caller, feeds, guestList); err != nil {
 		return view{}, err
 	}
+	s.askHinted(ctx, caller, feeds)
 	seen := s.see(s.fleet(audienceOf(caller), nodes), nodes, feeds)
 	var failed error
 	for _, p := range seen.now {
@@ -196,7 +204,7 @@ func (s *Service) fleet(who audience, nodes []node.Node) *fleet {
 	defer s.mu.Unlock()
 	f := s.fleets[who]
 	if f == nil {
-		f = &fleet{audience: who, dirty: make(chan struct{}, 1), watches: map[*Watch]struct{}{}}
+		f = &fleet{audience: who, dirty: make(chan struct{}, 1), relist: make(chan struct{}, 1), watches: map[*Watch]struct{}{}}
 		s.fleets[who] = f
 	}
 	s.listed(f, nodes)
@@ -242,10 +250,11 @@ func (s *Service) feedsOf(who audience, nodes []node.Node) []*feed {
 			for len(s.feeds) >= maxKept {
 				s.forgetSome(nil, func(*feed) int { return 1 })
 			}
-			f = &feed{source: from, door: through}
+			f = &feed{source: from, door: through, hinted: s.takeEarly(n.ID)}
 			s.feeds[from] = f
+			s.byNode[n.ID] = f
 		}
-		f.asked = now
+		f.wanted = now
 		feeds[i] = f
 	}
 	return feeds
@@ -268,6 +277,9 @@ func (s *Service) weigh(f *feed, weight int) {
 func (s *Service) forget(f *feed) {
 	s.weight -= f.kept
 	delete(s.feeds, f.source)
+	if s.byNode[f.node] == f {
+		delete(s.byNode, f.node)
+	}
 	for _, signedIn := range []bool{true, false} {
 		if fl := s.fleets[audience{f.identity, signedIn}]; fl != nil {
 			fl.current.Store(nil)
@@ -284,8 +296,13 @@ func (s *Service) Sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.feeds {
-		if now.Sub(f.asked) > keptFor {
+		if now.Sub(f.wanted) > keptFor {
 			s.forget(f)
+		}
+	}
+	for node, e := range s.early {
+		if now.Sub(e.at) > overlayLife {
+			delete(s.early, node)
 		}
 	}
 	// Of those who have no nodes nothing else reminds.

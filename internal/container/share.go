@@ -26,7 +26,7 @@ func (s *Service) forgetSome(but *feed, size func(*feed) int) bool {
 		if first == nil || cmp.Or(
 			cmp.Compare(datacenters[f.identity.Datacenter], datacenters[first.identity.Datacenter]),
 			cmp.Compare(identities[f.identity], identities[first.identity]),
-			first.asked.Compare(f.asked),
+			first.wanted.Compare(f.wanted),
 		) > 0 {
 			first = f
 		}

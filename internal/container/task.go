@@ -33,11 +33,12 @@ const (
 type touched struct {
 	member string
 	vmid   int
+	known  bool // to other replicas, one of which hinted at it
 }
 
 // taskList is the list of tasks, those that run and those that ended last.
 var taskList = subject{
-	name:   "tasks",
+	name:   TaskLists,
 	reader: func(f *feed) *reader { return &f.tasks },
 	read: func(ctx context.Context, s *Service, caller session.Caller, f *feed) (func(time.Time), error) {
 		var tasks []pve.Task
@@ -115,7 +116,7 @@ func (f *feed) touch(tasks []pve.Task) {
 		}
 		guest, ok := changes(t)
 		if ok && len(f.touched) < maxTouched && !slices.ContainsFunc(f.touched, func(o touched) bool { return o.vmid == guest }) {
-			f.touched = append(f.touched, touched{t.UPID.Node, guest})
+			f.touched = append(f.touched, touched{member: t.UPID.Node, vmid: guest})
 		}
 	}
 }
@@ -129,12 +130,19 @@ func changes(t pve.Task) (vmid int, ok bool) {
 	return vmid, err == nil && vmid > 0
 }
 
-// lookInto asks the guests that tasks have changed how they are.
+// lookInto asks the guests that tasks have changed how they are, and those that other replicas have named.
 func (s *Service) lookInto(ctx context.Context, callers []session.Caller, f *feed) {
-	f.mu.Lock()
-	guests := f.touched
-	f.touched = nil
-	f.mu.Unlock()
+	guests, hinted, asked := f.takeGuests()
+	if asked == nil {
+		return
+	}
+	defer f.answered(asked)
+	for _, guest := range guests {
+		if !guest.known {
+			s.tellTouched(f.node, guest.vmid)
+		}
+	}
+	guests = append(guests, hinted...)
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
 	slots := make(chan struct{}, touchedAtOnce)

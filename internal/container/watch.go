@@ -136,6 +136,8 @@ func (s *Service) tend(ctx context.Context, fl *fleet) {
 		case <-fl.dirty:
 		case <-lists.C:
 			s.listAgain(ctx, fl)
+		case <-fl.relist:
+			s.listAgain(ctx, fl)
 		case <-ctx.Done():
 			return
 		}

@@ -193,8 +193,8 @@ func TestOneSubjectKeepsNoOtherWaiting(t *testing.T) {
 			defer func() { what.read = usual }()
 			what.read = func(ctx context.Context, s *Service, c session.Caller, f *feed) (func(time.Time), error) {
 				d.mu.Lock()
-				reads[what.name]++
-				wait := hanging == what.name
+				reads[string(what.name)]++
+				wait := hanging == string(what.name)
 				d.mu.Unlock()
 				if wait {
 					return nil, hang(ctx)

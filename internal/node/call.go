@@ -82,7 +82,7 @@ func place(id string) seal.Place { return seal.Place{Table: "node", Column: "sec
 func (s *Service) token(ctx context.Context, caller session.Caller, r Record) (pve.Token, error) {
 	secret, err := s.sealer.Open(r.Secret, place(r.ID))
 	if err != nil {
-		s.changed(r.Owner)
+		s.Doubt(r.Owner)
 		again, gone := s.record(ctx, caller, r.ID)
 		if gone != nil {
 			return pve.Token{}, gone

@@ -66,7 +66,7 @@ func (n Node) trust() pve.Trust { return pve.Trust{Key: n.Key} }
 // maxRemembered bounds the identities whose nodes are in memory, and the rights that are.
 const maxRemembered = 1000
 
-// Options are what a Service needs; all but CatchUp and Most are required.
+// Options are what a Service needs; all but CatchUp, Most and Changed are required.
 type Options struct {
 	Store    Store
 	Waiting  WaitingStore
@@ -82,6 +82,8 @@ type Options struct {
 	CatchUp func(context.Context) error
 	// Most is how many nodes an identity can have; 0 for DefaultMost.
 	Most int
+	// Changed is told whose nodes have changed here, so that others look as well. It must not wait, and may be nil.
+	Changed func(session.Identity)
 }
 
 // Service finds and calls nodes. It is safe for concurrent use.
@@ -96,6 +98,7 @@ type Service struct {
 	now      func() time.Time
 	waiting  WaitingStore
 	catchUp  func(context.Context) error
+	told     func(session.Identity) // see Options.Changed
 
 	// background are renewals of tokens; they end when running does.
 	background sync.WaitGroup
@@ -117,7 +120,7 @@ type Service struct {
 func NewService(o Options) *Service {
 	s := &Service{
 		store: o.Store, waiting: o.Waiting, catchUp: o.CatchUp, hosts: o.Hosts, sessions: o.Sessions, client: o.Client, sealer: o.Sealer, throttle: o.Throttle,
-		audit: o.Audit, now: o.Now, owned: map[session.Identity][]Record{}, preferred: map[session.Identity]string{}, rights: map[asked]heldRights{},
+		audit: o.Audit, now: o.Now, told: o.Changed, owned: map[session.Identity][]Record{}, preferred: map[session.Identity]string{}, rights: map[asked]heldRights{},
 	}
 	if s.most = o.Most; s.most == 0 {
 		s.most = DefaultMost
@@ -231,8 +234,16 @@ func (s *Service) Forget() {
 	clear(s.rights)
 }
 
-// changed forgets what memory knew of one identity's nodes.
+// changed notes that one identity's nodes have changed.
 func (s *Service) changed(of session.Identity) {
+	s.Doubt(of)
+	if s.told != nil {
+		s.told(of)
+	}
+}
+
+// Doubt forgets what memory knew of one identity's nodes, as when another replica has changed them.
+func (s *Service) Doubt(of session.Identity) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.epoch++

@@ -36,7 +36,7 @@ func permissions(t *testing.T) []string {
 // Everything works with the permissions that the documentation names.
 func TestDocumentedPermissions(t *testing.T) {
 	server := redistest.Start(t)
-	rules := append([]string{"ACL", "SETUSER", "berth", "on", ">s3cret", "~*", "&*"}, permissions(t)...)
+	rules := append([]string{"ACL", "SETUSER", "berth", "on", ">s3cret", "~*", "resetchannels", "&berth:events"}, permissions(t)...)
 	if answer := server.Do(t, rules...); answer != "+OK" {
 		t.Fatal(answer)
 	}

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -57,10 +56,7 @@ const page = 500
 func sessionKey(hash string) string { return sessionPrefix + hash }
 
 // identityKey is the index of an identity's sessions. It holds a hash, so that no user id can be mistaken for a part of a key.
-func identityKey(i session.Identity) string {
-	sum := sha256.Sum256([]byte(i.Datacenter + "\x00" + i.UserID))
-	return "sessions:" + hex.EncodeToString(sum[:])
-}
+func identityKey(i session.Identity) string { return "sessions:" + i.Hash() }
 
 // HashOfKey is the hash of the session that a key holds.
 func HashOfKey(key string) (session.Hash, bool) {

@@ -22,6 +22,12 @@ type Identity struct {
 	UserID     string // user@realm, as Proxmox VE returned it
 }
 
+// Hash is what an identity goes by where its name must not stand: 64 hexadecimal digits.
+func (i Identity) Hash() string {
+	sum := sha256.Sum256([]byte(i.Datacenter + "\x00" + i.UserID))
+	return hex.EncodeToString(sum[:])
+}
+
 // LogValue shows both parts; neither is secret.
 func (i Identity) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("datacenter", i.Datacenter), slog.String("user", i.UserID))
