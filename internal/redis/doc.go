@@ -17,5 +17,7 @@
 //	{throttle}:…                      attempts that were counted
 //	lease:<what>                      who does what only one replica is to do
 //
+// On one channel, berth:events, replicas tell each other what has changed: by ids, never what it is now.
+//
 // The package does not know what a session is worth or how often something may be tried: that is the features' business.
 package redis

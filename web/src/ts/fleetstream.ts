@@ -8,11 +8,18 @@ const fallback = 10_000;
 /** The waits between two attempts at a stream: they double from the first to the last. */
 const firstWait = 1_000;
 const lastWait = 60_000;
+/**
+ * How long after the last event the list is fetched once more if it came from another replica than the stream: that one may not
+ * have seen yet what the stream told.
+ */
+const elsewhere = 3_000;
 
 let source: EventSource | undefined;
 let failures = 0;
 let retryAt = 0;
 let due: number | undefined;
+let again: number | undefined;
+let told = "";
 
 /**
  * Follows what happens on the hosts. An event only says that something has changed; what it is now comes from the page
@@ -79,9 +86,18 @@ function close(): void {
   source = undefined;
   clearTimeout(due);
   due = undefined;
+  clearTimeout(again);
 }
 
-function changed(): void {
+/** The replica that a version is of. */
+const replicaOf = (version: string): string => version.split(".", 1)[0] ?? "";
+
+function changed(event: MessageEvent): void {
+  told = event.lastEventId;
+  clearTimeout(again);
+  again = window.setTimeout(() => {
+    if (!document.hidden && replicaOf(containers()?.dataset.version ?? "") !== replicaOf(told)) refresh();
+  }, elsewhere);
   due ??= window.setTimeout(() => {
     due = undefined;
     if (!document.hidden) refresh();
