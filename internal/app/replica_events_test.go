@@ -51,8 +51,6 @@ func TestChangesCrossReplicas(t *testing.T) {
 	y := r.yardOf(t, r.one, "root@pam")
 	two := y.browser.at(r.two)
 	here, there := y.stream(""), two.stream("")
-	here.next("the first list", isStatus(t, 101, sim.Running))
-	there.next("the first list", isStatus(t, 101, sim.Running))
 	var tookHere, tookThere []time.Duration
 	for i := range 10 {
 		status := []string{sim.Stopped, sim.Running}[i%2]
@@ -66,9 +64,7 @@ func TestChangesCrossReplicas(t *testing.T) {
 		there.next(status+" there", isStatus(t, 101, status))
 		tookThere = append(tookThere, time.Since(begun))
 	}
-	slices.Sort(tookHere)
-	slices.Sort(tookThere)
-	t.Logf("here: median %v, most %v; there: median %v, most %v", tookHere[5], tookHere[9], tookThere[5], tookThere[9])
+	t.Logf("here after %v, there after %v", tookHere, tookThere)
 
 	// Nor does anybody have to watch: who asks the other replica next is told what is so.
 	there.close()
@@ -116,27 +112,6 @@ func TestReadingsCrossReplicas(t *testing.T) {
 	redistest.Eventually(t, "the task at the other replica", func() bool { return strings.Contains(two.get("/api/tasks").body, "vzshutdown") })
 }
 
-// A notice of a failed operation shows at the other replica, and is gone there when it was seen here, however long it was
-// remembered there.
-func TestNoticesCrossReplicas(t *testing.T) {
-	r := newReplicas(t)
-	y := r.yardOf(t, r.one, "root@pam")
-	two := y.browser.at(r.two)
-	if got := two.get("/api/notices"); strings.Contains(got.body, `"operation"`) || !strings.Contains(got.body, `"items":[]`) {
-		t.Fatalf("notices before: %s", got.body)
-	}
-	if err := y.dc.FailNextStart(102, ""); err != nil {
-		t.Fatal(err)
-	}
-	_, op := y.order(t, y.node, 102, "start", nil)
-	y.ended(t, op.ID)
-	redistest.Eventually(t, "the notice there", func() bool { return strings.Contains(two.get("/api/notices").body, op.ID) })
-	if got := y.json("/api/notices/"+op.ID+"/seen", map[string]any{}); got.StatusCode != http.StatusOK {
-		t.Fatalf("%d %s", got.StatusCode, got.body)
-	}
-	redistest.Eventually(t, "the notice to go", func() bool { return !strings.Contains(two.get("/api/notices").body, op.ID) })
-}
-
 // Who watches at one replica sees the nodes that were changed at another, long before the nodes are listed again by themselves.
 func TestNodesCrossReplicas(t *testing.T) {
 	r := newReplicas(t)
@@ -164,11 +139,10 @@ func TestAbuseForgedHints(t *testing.T) {
 	r := newReplicas(t)
 	y := r.yardOf(t, r.one, "root@pam")
 	stream := y.stream("")
-	stream.next("the first list", isStatus(t, 101, sim.Running))
 	before := y.get("/api/containers?all=true").items(t)
 	for _, text := range []string{
 		"1 x touched %s 101 stopped", "1 x status %s stopped", "1 x touched %s 999999", `{"node":"%s","status":"stopped"}`, "1 x touched %s 101", "1 x read %s containers",
-		"1 x nodes %s", "1 x notices %s", "\x00%s", "1 x touched ../%s 101",
+		"1 x nodes %s", "\x00%s", "1 x touched ../%s 101",
 	} {
 		r.redis.Do(t, "PUBLISH", "berth:events", fmt.Sprintf(text, y.node))
 	}
@@ -232,8 +206,8 @@ func TestStreamsResumeElsewhere(t *testing.T) {
 	two.get("/api/containers")
 	mine, _ := y.opened("")
 	theirs, _ := two.opened("")
-	of, mineNumber, ok := strings.Cut(mine, ".")
-	other, theirNumber, alsoOK := strings.Cut(theirs, ".")
+	of, _, ok := strings.Cut(mine, ".")
+	other, _, alsoOK := strings.Cut(theirs, ".")
 	if !ok || !alsoOK || of == other {
 		t.Fatalf("the replicas' ids are %s and %s", mine, theirs)
 	}
@@ -246,8 +220,8 @@ func TestStreamsResumeElsewhere(t *testing.T) {
 			return goesOn
 		})
 	}
-	_, mineNumber, _ = strings.Cut(mine, ".")
-	_, theirNumber, _ = strings.Cut(theirs, ".")
+	_, mineNumber, _ := strings.Cut(mine, ".")
+	_, theirNumber, _ := strings.Cut(theirs, ".")
 	for name, test := range map[string]struct {
 		at    *browser
 		last  string

@@ -78,7 +78,6 @@ type reader struct {
 type flight struct {
 	caller session.Caller // whose credential it goes with
 	begun  time.Time
-	hinted bool // by another replica, which knows already what has changed
 	done   chan struct{}
 	// err is set when the reading says nothing of the node: the caller's session has ended, there is no such node, Berth
 	// ends. It may be read when done is closed.

@@ -12,7 +12,7 @@ import (
 // Hints tells the other replicas what was found out here, so that they look as well. Its methods must not wait, and may lose
 // what they are told. One replica alone has none.
 type Hints interface {
-	// Read says that a list of a node, which is by its id, shows something else than before.
+	// Read says that a list of a node, which is by its id, shows something else than before, and not only other figures.
 	Read(node string, what Subject)
 	// Touched says that a guest of a node was changed, by Berth or by a task.
 	Touched(node string, vmid int)
@@ -31,8 +31,9 @@ const (
 var Subjects = []Subject{Guests, TaskLists}
 
 const (
-	// hintGap is how far a reading that another replica hinted at is from the one before it at least.
-	hintGap = 500 * time.Millisecond
+	// A node is read at once for a hint, up to hintBurst times and then once in hintGap.
+	hintBurst = 4
+	hintGap   = 500 * time.Millisecond
 	// hintLag is how much later than by itself a node is read that was read because of a hint. So of several replicas one is
 	// ahead, and the others follow it rather than ask at the same moment.
 	hintLag = 500 * time.Millisecond
@@ -130,6 +131,36 @@ func (s *Service) doubt(f *feed, what subject, vmid *int) {
 	}
 }
 
+// differ tells whether rows show anything else than others, figures left out that change all the time.
+func differ(before, after []*Container) bool {
+	return !slices.EqualFunc(before, after, func(a, b *Container) bool {
+		if a == b {
+			return true
+		}
+		c := *a
+		c.CPU, c.Mem, c.Disk, c.NetIn, c.NetOut, c.Uptime = b.CPU, b.Mem, b.Disk, b.NetIn, b.NetOut, b.Uptime
+		return c.equal(b)
+	})
+}
+
+// allowance is how many readings hints may lead to just now.
+type allowance struct {
+	left   int
+	filled time.Time // when it was filled up last
+}
+
+// take takes one, or returns how long to wait for it.
+func (a *allowance) take(now time.Time) time.Duration {
+	if gaps := now.Sub(a.filled) / hintGap; gaps > 0 {
+		a.left, a.filled = min(hintBurst, a.left+int(min(gaps, hintBurst))), now
+	}
+	if a.left == 0 {
+		return hintGap - now.Sub(a.filled)
+	}
+	a.left--
+	return 0
+}
+
 // hintedAt tells whether a hint about a subject waits.
 func (f *feed) hintedAt(what subject) bool {
 	f.mu.Lock()
@@ -143,7 +174,10 @@ func (f *feed) takeGuests() (own, hinted []touched, asked chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	own, f.touched = f.touched, nil
-	n := min(len(f.hinted), maxHinted)
+	n := 0
+	if f.guests.known { // else nobody knows on which member they are
+		n = min(len(f.hinted), maxHinted)
+	}
 	for _, vmid := range f.hinted[:n] {
 		if slices.ContainsFunc(own, func(t touched) bool { return t.vmid == vmid }) {
 			continue
@@ -163,18 +197,11 @@ func (f *feed) takeGuests() (own, hinted []touched, asked chan struct{}) {
 	return own, hinted, asked
 }
 
-// knowTouched notes that the guests which tasks have changed were found by a reading that another replica hinted at.
-func (f *feed) knowTouched() {
-	for i := range f.touched {
-		f.touched[i].known = true
-	}
-}
-
 // moreHinted tells whether guests wait that other replicas have named, of a node that works.
 func (f *feed) moreHinted() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.hinted) > 0 && f.tasks.failures == 0
+	return len(f.hinted) > 0 && f.tasks.failures+f.guests.failures == 0
 }
 
 // answered notes that guests were asked.

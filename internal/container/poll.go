@@ -75,7 +75,7 @@ func (s *Service) reconcile(of session.Identity) {
 func (s *Service) poll(ctx context.Context, from source, what subject, due, heard <-chan struct{}, read func([]session.Caller, *feed)) {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
-	var ended time.Time // the last reading
+	var hints allowance
 	for first := true; ; first = false {
 		hint := false
 		select {
@@ -92,11 +92,11 @@ func (s *Service) poll(ctx context.Context, from source, what subject, due, hear
 			continue
 		}
 		hinted := f.hintedAt(what)
-		if hint {
-			if !hinted {
-				continue // somebody has looked already
-			}
-			if rest := hintGap - time.Since(ended); rest > 0 {
+		if hint && !hinted {
+			continue // somebody has looked already
+		}
+		if hinted {
+			if rest := hints.take(time.Now()); rest > 0 && hint {
 				wait.Reset(rest)
 				continue
 			}
@@ -109,8 +109,7 @@ func (s *Service) poll(ctx context.Context, from source, what subject, due, hear
 		read(callers, f)
 		pause, _ := f.pace(what, s.now())
 		// One that is slow is not asked again before it had time to breathe.
-		ended = time.Now()
-		again := max(pause-ended.Sub(begun), fresh/4)
+		again := max(pause-time.Since(begun), fresh/4)
 		switch {
 		case what.name == TaskLists && f.moreHinted():
 			again = hintGap

@@ -93,7 +93,7 @@ func (s *Service) start(ctx context.Context, caller session.Caller, f *feed, wha
 	if r.flight != nil || !s.enter() {
 		return r.flight
 	}
-	begun := &flight{caller: caller, begun: time.Now(), hinted: r.hinted, done: make(chan struct{})}
+	begun := &flight{caller: caller, begun: time.Now(), done: make(chan struct{})}
 	r.flight, r.hinted = begun, false
 	go func() {
 		defer s.active.Done()
@@ -113,14 +113,11 @@ func (s *Service) land(ctx context.Context, f *feed, what subject, fl *flight, t
 	f.mu.Lock()
 	r := what.reader(f)
 	r.flight = nil
-	before := f.state()
+	before, known, rows := f.state(), r.known, f.rows
 	switch {
 	case err == nil:
 		r.tried, r.failures, r.err, r.known = now, 0, nil, true
 		take(now)
-		if fl.hinted && what.name == TaskLists {
-			f.knowTouched()
-		}
 	case !ofNode(err):
 		fl.err = err
 	default:
@@ -134,6 +131,7 @@ func (s *Service) land(ctx context.Context, f *feed, what subject, fl *flight, t
 		s.observe(Reading{Node: f.node, Subject: string(what.name), Took: time.Since(fl.begun), Err: err})
 	}
 	changed := f.state() != before
+	tell := s.hints != nil && changed && known && err == nil && (what.name != Guests || differ(rows, f.rows))
 	weight := f.heavy()
 	f.mu.Unlock()
 	s.weigh(f, weight)
@@ -141,7 +139,7 @@ func (s *Service) land(ctx context.Context, f *feed, what subject, fl *flight, t
 	if changed {
 		s.changed(f.identity)
 	}
-	if changed && err == nil && !fl.hinted && s.hints != nil {
+	if tell {
 		s.hints.Read(f.node, what.name)
 	}
 }

@@ -33,7 +33,6 @@ const (
 type touched struct {
 	member string
 	vmid   int
-	known  bool // to other replicas, one of which hinted at it
 }
 
 // taskList is the list of tasks, those that run and those that ended last.
@@ -138,9 +137,7 @@ func (s *Service) lookInto(ctx context.Context, callers []session.Caller, f *fee
 	}
 	defer f.answered(asked)
 	for _, guest := range guests {
-		if !guest.known {
-			s.tellTouched(f.node, guest.vmid)
-		}
+		s.tellTouched(f.node, guest.vmid)
 	}
 	guests = append(guests, hinted...)
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)

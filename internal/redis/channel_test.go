@@ -60,7 +60,6 @@ func newHearer(t *testing.T, url string) *hearer {
 		Read:    func(node string, s container.Subject) { h.note("read %s %s", node, s) },
 		Touched: func(node string, vmid int) { h.note("touched %s %d", node, vmid) },
 		Nodes:   func(identity string) { h.note("nodes %s", identity) },
-		Notices: func(identity string) { h.note("notices %s", identity) },
 	})
 	return h
 }
@@ -90,8 +89,7 @@ func TestChannel(t *testing.T) {
 	one.Read("node", container.Guests)
 	one.Read("node", container.TaskLists)
 	one.NodesChanged(alice)
-	one.NoticesChanged(alice)
-	said := []string{"read node containers", "read node tasks", "nodes " + alice.Hash(), "notices " + alice.Hash()}
+	said := []string{"read node containers", "read node tasks", "nodes " + alice.Hash()}
 	for _, what := range said {
 		redistest.Eventually(t, what, func() bool { return two.times(what) == 1 && three.times(what) == 1 })
 	}
