@@ -98,7 +98,7 @@ func (c *logsCommand) task(ctx context.Context, berth *client.Client) (nodeID, u
 	}
 	for _, t := range tasks {
 		if t.VMID == one.VMID && (t.NodeID == one.NodeID || t.Node == one.Node && !lists(t.NodeID)) {
-			fmt.Fprintf(os.Stderr, "berth: %s, %s: %s\n", word(t.Type), word(t.Status), client.Printable(t.UPID))
+			fmt.Fprintf(os.Stderr, "berth: %s, %s: %s\n", word(t.Label), word(t.Status), client.Printable(t.UPID))
 			return t.NodeID, t.UPID, nil
 		}
 	}

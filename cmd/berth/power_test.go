@@ -31,7 +31,7 @@ func TestPower(t *testing.T) {
 	}
 	u.fails(statusRefused, "stop of 101 nextcloud on pve2: ", "", "stop", "101")
 	log := u.must("", "logs", "101")
-	if !strings.Contains(log.out, "TASK OK") || !strings.Contains(log.err, "vzstop") {
+	if !strings.Contains(log.out, "TASK OK") || !strings.HasPrefix(log.err, "berth: Stop, ok: UPID:") {
 		t.Errorf("the log: %q %q", log.out, log.err)
 	}
 	upid := regexp.MustCompile(`UPID:\S+`).FindString(log.err)
@@ -64,7 +64,7 @@ func TestPower(t *testing.T) {
 	if s := u.must("", "reboot", "101", "--no-wait"); s.out != "reboot of 101 nextcloud on pve2: running\n" {
 		t.Errorf("not waited for: %q", s.out)
 	}
-	if s := u.must("", "logs", "nextcloud", "-f"); !strings.Contains(s.err, "vzreboot") || !strings.HasSuffix(s.out, "TASK OK\n") {
+	if s := u.must("", "logs", "nextcloud", "-f"); !strings.HasPrefix(s.err, "berth: Reboot, ") || !strings.HasSuffix(s.out, "TASK OK\n") {
 		t.Errorf("followed: %q %q", s.out, s.err)
 	}
 	u.fails(statusRefused, "no recent task", "", "logs", "102")

@@ -215,6 +215,20 @@ func TestTasksOfAllNodes(t *testing.T) {
 	if len(items) != 1 || list["running"] != 1.0 || items[0].(map[string]any)["upid"] != upid || items[0].(map[string]any)["user"] != "alice@pve" {
 		t.Fatalf("%v", list)
 	}
+	if label := items[0].(map[string]any)["label"]; label != "Start" {
+		t.Errorf("in words: %v", label)
+	}
+	// Each of the words that are shown is found, and so is Proxmox VE's own.
+	if _, err := y.dc.ChangeContainer("root@pam", 114, "delete"); err != nil {
+		t.Fatal(err)
+	}
+	y.advance(3 * time.Second) // a reading of tasks is shared for two
+	for words, want := range map[string]string{"start": "vzstart", "Delete": "vzdestroy", "vzdestroy": "vzdestroy"} {
+		found, _ := y.get("/api/tasks?status=running&q=" + words).json(t)["items"].([]any)
+		if len(found) != 1 || found[0].(map[string]any)["type"] != want {
+			t.Errorf("looked for %s: %v", words, found)
+		}
+	}
 	path := "/api/tasks/" + y.node + "/" + upid
 	if r := y.json(path+"/stop", map[string]any{}); r.StatusCode != http.StatusOK {
 		t.Fatalf("stop: %d %s", r.StatusCode, r.body)

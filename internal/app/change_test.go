@@ -259,7 +259,7 @@ func TestTasksOfOthersCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, _ := y.order(t, y.node, 102, "start", nil)
-	if code(t, r) != "container_busy" || !strings.Contains(r.body, "alice@pve began the task vzstart") {
+	if code(t, r) != "container_busy" || !strings.Contains(r.body, "alice@pve began a task on this container") || !strings.Contains(r.body, ": Start. Wait") {
 		t.Errorf("%d %s", r.StatusCode, r.body)
 	}
 	y.accepted(t, 102, "start", 0)
@@ -283,7 +283,7 @@ func TestTwoIdentitiesOfOneCluster(t *testing.T) {
 		t.Fatalf("%d %s", r.StatusCode, r.body)
 	}
 	r, _ = root.order(t, rootNode, 101, "stop", nil)
-	if code(t, r) != "container_busy" || !strings.Contains(r.body, "alice@pve began the task vzstop") {
+	if code(t, r) != "container_busy" || !strings.Contains(r.body, "alice@pve began a task on this container") || !strings.Contains(r.body, ": Stop. Wait") {
 		t.Errorf("to root, whom Proxmox VE shows everything: %d %s", r.StatusCode, r.body)
 	}
 	y.accepted(t, 102, "start", 1)

@@ -12,7 +12,7 @@ import (
 type Task struct {
 	NodeID  string    `json:"nodeId"`
 	UPID    string    `json:"upid"`
-	Type    string    `json:"type"`
+	Label   string    `json:"label"` // what it does, in words
 	VMID    int       `json:"vmid"`
 	Node    string    `json:"node"` // cluster member
 	Status  string    `json:"status"`

@@ -30,6 +30,7 @@ type Task struct {
 	Node    string    `json:"node" doc:"cluster member that carries it out" example:"pve1"`
 	UPID    pve.UPID  `json:"upid"`
 	Type    string    `json:"type" doc:"Proxmox VE's word for what it does" example:"vzstart"`
+	Label   string    `json:"label" doc:"what it does, in words" example:"Start"`
 	VMID    int       `json:"vmid,omitempty" doc:"of the guest that it works on"`
 	Name    string    `json:"name,omitempty" doc:"of that guest, as far as it is known"`
 	User    string    `json:"user" doc:"who began it" example:"alice@pve"`
@@ -69,7 +70,7 @@ type Tasks struct {
 type ListQuery struct {
 	Node   string `json:"node,omitempty" doc:"id of a node"`
 	Status Status `json:"status,omitempty" doc:"running, ok, warnings or failed" enum:"running,ok,warnings,failed"`
-	Q      string `json:"q,omitempty" doc:"words that must all occur in type, VMID, name, user, member or node"`
+	Q      string `json:"q,omitempty" doc:"words that must all occur in label, type, VMID, name, user, member or node"`
 }
 
 const maxQuery = 200
@@ -87,7 +88,8 @@ func (q ListQuery) Validate() error {
 }
 
 // List is the authenticated action that lists the recent and the running tasks of all the caller's nodes, as far as Proxmox
-// VE shows them to the caller. A task that two nodes of one cluster show is listed once.
+// VE shows them to the caller. A task that two nodes of one cluster show is listed once. When nothing was ever read from any
+// node, the error of the first comes back, as from container.Service.List, together with what can be told of the nodes.
 func (s *Service) List(ctx context.Context, caller session.Caller, q ListQuery) (Tasks, error) {
 	s.Attend(ctx, caller)
 	if err := q.Validate(); err != nil {
@@ -102,9 +104,9 @@ func (s *Service) List(ctx context.Context, caller session.Caller, q ListQuery) 
 		names[n.ID] = n.Name
 	}
 	// What keeps a node's containers from being read keeps its tasks too.
-	guests, err := s.o.Containers.List(ctx, caller, container.Query{Kind: "all", All: true})
-	if err != nil && fault.KindOf(err) == fault.Unauthenticated {
-		return Tasks{}, err
+	guests, unseen := s.o.Containers.List(ctx, caller, container.Query{Kind: "all", All: true})
+	if unseen != nil && (len(guests.Nodes) == 0 || fault.KindOf(unseen) == fault.Unauthenticated) {
+		return Tasks{}, unseen
 	}
 	all, err := s.o.Containers.Tasks(ctx, caller)
 	var unread *pve.Error
@@ -136,7 +138,7 @@ func (s *Service) List(ctx context.Context, caller session.Caller, q ListQuery) 
 		return cmp.Or(first(a.Status == TaskRunning, b.Status == TaskRunning), b.Started.Compare(a.Started), cmp.Compare(a.UPID.String(), b.UPID.String()))
 	})
 	list.Items = list.Items[:min(len(list.Items), maxListed)]
-	return list, nil
+	return list, unseen
 }
 
 // first orders what is true before what is not.
@@ -152,7 +154,7 @@ func first(a, b bool) int {
 
 func listed(nodeID, host string, t pve.Task) Task {
 	row := Task{
-		NodeID: nodeID, Host: host, Node: t.UPID.Node, UPID: t.UPID, Type: t.UPID.Type, User: t.UPID.User, Exit: shortened(t.ExitStatus),
+		NodeID: nodeID, Host: host, Node: t.UPID.Node, UPID: t.UPID, Type: t.UPID.Type, Label: Label(t.UPID.Type), User: t.UPID.User, Exit: shortened(t.ExitStatus),
 		Started: t.UPID.Start, Ended: t.End, Status: statusOf(t),
 	}
 	if vmid, err := strconv.Atoi(t.UPID.ID); err == nil && vmid >= pve.MinVMID && vmid <= pve.MaxVMID {
@@ -177,7 +179,7 @@ func (q ListQuery) matches(t Task, words []string) bool {
 	if q.Node != "" && t.NodeID != q.Node || q.Status != "" && t.Status != q.Status {
 		return false
 	}
-	text := strings.ToLower(strings.Join([]string{t.Type, t.UPID.ID, t.Name, t.User, t.Node, t.Host}, "\n"))
+	text := strings.ToLower(strings.Join([]string{t.Label, t.Type, t.UPID.ID, t.Name, t.User, t.Node, t.Host}, "\n"))
 	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
 }
 

@@ -74,7 +74,7 @@ func busyFault(message string, details map[string]any) error {
 
 // busyTask refuses a change because of a task that Proxmox VE shows to the caller.
 func busyTask(t pve.Task, now time.Time) error {
-	return busyFault(t.UPID.User+" began the task "+t.UPID.Type+" on this container "+ago(now.Sub(t.UPID.Start))+". Wait until it has ended.",
+	return busyFault(t.UPID.User+" began a task on this container "+ago(now.Sub(t.UPID.Start))+": "+Label(t.UPID.Type)+". Wait until it has ended.",
 		map[string]any{"upid": t.UPID.String()})
 }
 

@@ -107,7 +107,7 @@ func (s *Site) containerPage(r *http.Request, caller session.Caller) (view.Conta
 	}
 	for _, t := range tasks {
 		page.Tasks = append(page.Tasks, view.Task{
-			NodeID: page.NodeID, Node: page.Member, VMID: page.VMID, UPID: t.UPID.String(), Type: t.UPID.Type, User: t.UPID.User,
+			NodeID: page.NodeID, Node: page.Member, VMID: page.VMID, UPID: t.UPID.String(), Label: task.Label(t.UPID.Type), User: t.UPID.User,
 			Status: taskStatus(t), Exit: t.ExitStatus, Started: t.UPID.Start, Ended: t.End,
 		})
 	}
@@ -210,7 +210,7 @@ func (s *Site) containerView(ctx context.Context, caller session.Caller, d conta
 		Template: d.Template, Tags: d.Tags, MoreTags: int(d.MoreTags), Problems: d.Problems,
 	}
 	if t := d.Task; t != nil {
-		page.Running = &view.Task{NodeID: d.NodeID, Node: d.Node, VMID: d.VMID, UPID: t.UPID, Type: t.Type, User: t.User, Status: "running", Started: t.Started}
+		page.Running = &view.Task{NodeID: d.NodeID, Node: d.Node, VMID: d.VMID, UPID: t.UPID, Label: task.Label(t.Type), User: t.User, Status: "running", Started: t.Started}
 	}
 	if live := d.Live; live != nil {
 		page.Status, page.Lock = live.Status, live.Lock

@@ -166,7 +166,7 @@ func containerPage(s Shell) ContainerPage {
 	return ContainerPage{
 		Shell: s, NodeID: "n/1" + hostile, NodeName: hostile, VMID: 101, Name: hostile, Member: hostile, Status: hostile, Lock: hostile, Template: true,
 		Tags: []string{hostile}, MoreTags: 2, Done: hostile, Frame: "hour", Graphs: []Graph{graph},
-		Running:    &Task{NodeID: hostile, UPID: hostile, Type: hostile, User: hostile},
+		Running:    &Task{NodeID: hostile, UPID: hostile, Label: hostile, User: hostile},
 		Live:       &LiveFigures{Running: true, CPU: 0.5, MaxCPU: 2, MaxSwap: 1, HighAvailability: hostile},
 		Facts:      []Fact{{Name: "Devices", Values: []string{hostile, hostile}, Mono: true}},
 		Interfaces: []InterfaceRow{{Name: hostile, Addresses: []string{hostile}, Configured: true}, {DHCP: true}, {}},
@@ -174,7 +174,7 @@ func containerPage(s Shell) ContainerPage {
 		Mounts:     []MountRow{{ID: "rootfs", Path: hostile, Source: hostile, Size: 1 << 30, Notes: []string{hostile}}},
 		Notes:      NotesForm{Tags: hostile, Description: "</textarea>" + hostile, Digest: hostile, MayEdit: true, Errors: map[string]string{"tags": hostile, "description": hostile}, Failure: &Failure{Message: hostile}},
 		Actions:    []ContainerAction{{Name: "start", Primary: true}, {Name: "stop", Asks: true, Danger: true}, {Name: "delete", Refused: hostile, More: true}, {Name: "suspend", Asks: true, More: true, Experimental: true}},
-		Tasks:      []Task{{NodeID: "n", UPID: hostile, Type: hostile, User: hostile, Status: "failed", Exit: hostile}, {Type: "vzstart", Status: "running"}},
+		Tasks:      []Task{{NodeID: "n", UPID: hostile, Label: hostile, User: hostile, Status: "failed", Exit: hostile}, {Label: "Start", Status: "running"}},
 		Events:     []AuditEntry{{Action: "container_edit", Detail: hostile, Result: "failed", ErrorID: hostile, Address: hostile}},
 	}
 }

@@ -10,33 +10,14 @@ import (
 // Task is a task of Proxmox VE's.
 type Task struct {
 	NodeID, Host, Node string // Host is the node's name, Node the cluster member
-	UPID, Type         string
+	UPID               string
+	Label              string // what it does, in words
 	VMID               int
 	Name               string // of the guest, as far as it is known
 	User               string
 	Status             string // running, ok, warnings, failed
 	Exit               string
 	Started, Ended     time.Time
-}
-
-// taskLabels are Proxmox VE's words for what tasks do, as its own page puts them.
-var taskLabels = map[string]string{
-	"vzstart": "Start", "vzstop": "Stop", "vzshutdown": "Shut down", "vzreboot": "Reboot", "vzsuspend": "Suspend", "vzresume": "Resume",
-	"vzdestroy": "Delete", "vzcreate": "Create", "vzrestore": "Restore", "vzclone": "Clone", "vzmigrate": "Migrate", "vztemplate": "Convert to template",
-	"vzsnapshot": "Snapshot", "vzdelsnapshot": "Delete snapshot", "vzrollback": "Roll back", "vzdump": "Backup", "vncproxy": "Console",
-	"resize": "Resize disk", "move_volume": "Move disk", "hastart": "Start (high availability)", "hastop": "Stop (high availability)",
-	"hamigrate": "Migrate (high availability)", "qmstart": "Start VM", "qmstop": "Stop VM", "qmshutdown": "Shut down VM", "qmreboot": "Reboot VM",
-	"startall": "Start all", "stopall": "Stop all", "aptupdate": "Update package lists", "vncshell": "Shell", "termproxy": "Console",
-	"srvstart": "Start service", "srvstop": "Stop service", "srvrestart": "Restart service", "imgcopy": "Copy image", "imgdel": "Delete image",
-	"download": "Download",
-}
-
-// Label is what the task does, in words where there are some.
-func (t Task) Label() string {
-	if label, ok := taskLabels[t.Type]; ok {
-		return label
-	}
-	return t.Type
 }
 
 func (t Task) subject() string {
