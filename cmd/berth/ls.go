@@ -42,17 +42,6 @@ func (c *lsCommand) Run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// A list has the addresses that Berth knows, and has it ask for the others.
-	for range addressLooks {
-		if err != nil || !withoutAddresses(fleet) || ctx.Err() != nil {
-			break
-		}
-		time.Sleep(addressPause)
-		var again client.Fleet
-		if again, err = berth.Containers(ctx, query); err == nil {
-			fleet = again
-		}
-	}
 	names := nodeNames(fleet)
 	if c.Node != "" {
 		// What else was asked for may have left out the containers that a member is known by.
@@ -82,24 +71,6 @@ func (c *lsCommand) Run(ctx context.Context, stdout io.Writer) error {
 			uptime(one.Uptime), words(one.Addresses), words(one.Tags))
 	}
 	return table.Flush()
-}
-
-// addressLooks is how often a list is asked for again while no address is known, and addressPause how long that waits.
-const (
-	addressLooks = 4
-	addressPause = 250 * time.Millisecond
-)
-
-// withoutAddresses tells whether containers run and the addresses of none are known, as when nobody looked for an hour.
-func withoutAddresses(fleet client.Fleet) bool {
-	running := false
-	for _, one := range fleet.Items {
-		if len(one.Addresses) > 0 {
-			return false
-		}
-		running = running || one.Status == "running"
-	}
-	return running
 }
 
 // knowsNode refuses a name that is neither a node's nor a member's that has containers, and says which nodes there are.

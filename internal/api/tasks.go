@@ -21,7 +21,7 @@ func (a *API) taskRoutes() []web.Route {
 		authenticated("POST", "/api/bulk", "changeContainers", "Take one action on many containers", a.tasks.Bulk, nil, "too_many_operations").WithScope(session.ScopePower),
 		authenticated("GET", "/api/bulk/{id}", "bulkRun", "How far an action on many containers is", a.tasks.BulkStatus, nil).WithScope(session.ScopeRead),
 		authenticated("POST", "/api/bulk/{id}/cancel", "cancelBulkRun", "Cancel what of an action on many containers has not begun", a.tasks.CancelBulk, nil).WithScope(session.ScopePower),
-		authenticated("GET", "/api/tasks", "listTasks", "Running and recent tasks of all the caller's nodes", a.tasks.List, nil).WithScope(session.ScopeRead),
+		authenticated("GET", "/api/tasks", "listTasks", "Running and recent tasks of all the caller's nodes", a.tasks.List, nil, hostCodes...).WithScope(session.ScopeRead),
 		authenticated("GET", "/api/tasks/{nodeId}/{upid}", "task", "How a task stands", a.tasks.Show, nil, hostCodes...).WithScope(session.ScopeRead),
 		authenticated("GET", "/api/tasks/{nodeId}/{upid}/log", "taskLog", "A part of a task's log", a.tasks.Log, nil, hostCodes...).WithScope(session.ScopeRead),
 		authenticated("POST", "/api/tasks/{nodeId}/{upid}/stop", "stopTask", "Stop a running task", a.tasks.Stop, nil, append(hostCodes, "task_ended", "refused_by_proxmox")...).WithScope(session.ScopePower),

@@ -20,6 +20,8 @@ const (
 	maxLookups    = 1000
 	maxLookers    = 4
 	lookupTimeout = 5 * time.Second
+	// firstAddresses is how long a list may wait for the first addresses of a node, from when they were asked for.
+	firstAddresses = time.Second
 	// gatherAddresses is how long addresses are gathered before those who watch are told.
 	gatherAddresses = 300 * time.Millisecond
 	// maxAddresses bounds the addresses of one container.
@@ -46,14 +48,41 @@ type lookup struct {
 // Addresses has the addresses of containers asked for that are not known, or were a minute ago: in the background, a few at
 // a time. Who watches is told when they are there.
 func (s *Service) Addresses(ctx context.Context, caller session.Caller, of []Ref) {
+	s.askAddresses(ctx, caller, of)
+}
+
+// FirstAddresses is Addresses for who does not watch: within the first second in which a node's addresses are asked for, it
+// waits for them. It tells whether it did, so that a list may have more than before.
+func (s *Service) FirstAddresses(ctx context.Context, caller session.Caller, of []Ref) (waited bool) {
+	for _, f := range s.askAddresses(ctx, caller, of) {
+		f.mu.Lock()
+		looking, left := f.looking, firstAddresses-time.Since(f.lookedAt)
+		f.mu.Unlock()
+		if looking == nil || left <= 0 {
+			continue
+		}
+		waited = true
+		enough := time.NewTimer(left)
+		select {
+		case <-looking:
+		case <-enough.C:
+		case <-ctx.Done():
+		}
+		enough.Stop()
+	}
+	return waited
+}
+
+// askAddresses has addresses asked for, and returns the feeds of the containers.
+func (s *Service) askAddresses(ctx context.Context, caller session.Caller, of []Ref) map[string]*feed {
 	nodes, err := s.nodes.List(ctx, caller)
 	if err != nil {
-		return
+		return nil
 	}
 	who := audienceOf(caller)
 	feeds := s.feedsOf(who, nodes)
 	seen := s.see(s.fleet(who, nodes), nodes, feeds)
-	byDoor := map[string]*feed{}
+	byDoor, asked := map[string]*feed{}, map[string]*feed{}
 	for i, n := range nodes {
 		byDoor[n.ID] = feeds[i]
 	}
@@ -64,8 +93,10 @@ func (s *Service) Addresses(ctx context.Context, caller session.Caller, of []Ref
 		}
 		if f := byDoor[c.Door]; f != nil {
 			s.lookUp(f, lookup{caller, touched{member: c.Node, vmid: c.VMID}, c.Status})
+			asked[c.Door] = f
 		}
 	}
+	return asked
 }
 
 // lookUp puts a container among those whose addresses are asked for, if that is due.
@@ -81,7 +112,12 @@ func (s *Service) lookUp(f *feed, l lookup) {
 	if f.lookers == maxLookers || !s.enter() {
 		return
 	}
-	f.lookers++
+	if f.lookers++; f.looking == nil {
+		f.looking = make(chan struct{})
+	}
+	if f.lookedAt.IsZero() {
+		f.lookedAt = time.Now()
+	}
 	go func() {
 		defer s.active.Done()
 		s.lookUpAll(f)
@@ -93,7 +129,10 @@ func (s *Service) lookUpAll(f *feed) {
 	for {
 		f.mu.Lock()
 		if len(f.lookups) == 0 || s.life.Err() != nil {
-			f.lookers--
+			if f.lookers--; f.lookers == 0 {
+				close(f.looking)
+				f.looking = nil
+			}
 			f.mu.Unlock()
 			return
 		}

@@ -56,7 +56,9 @@ type feed struct {
 	addresses map[int]address
 	lookups   []lookup
 	lookers   int
-	laidAt    time.Time // when addresses were laid over the rows last
+	looking   chan struct{} // closed when none is to be asked for any more; nil while nobody asks
+	lookedAt  time.Time     // when one was asked for first
+	laidAt    time.Time     // when addresses were laid over the rows last
 	// rows are the guests as they are shown: base, with what else is known laid over it; laid is how many are not base's.
 	rows []*Container
 	laid int

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"berth/internal/fault"
+	"berth/internal/node"
 	"berth/internal/pve"
 )
 
@@ -34,15 +35,11 @@ func troubleOf(err error) trouble {
 			"It refused the credential that this node has. A clock may be wrong there, or the credential may have to be given again in the settings."}
 	case pve.IsKind(err, pve.KindServer):
 		return trouble{"it answered with an error", "host_refused", "A member of the cluster may be ill. " + triedAgain}
-	case errors.Is(err, errSignIn):
-		return trouble{"it can be read only by who is signed in", "sign_in_needed", "Give the node a credential of its own in the settings, or sign in."}
+	case errors.Is(err, node.ErrSignInNeeded):
+		return trouble{"it goes by your sign-in, which an access token has not", "sign_in_needed", "Give the node an API token of its own in the settings, or sign in."}
 	}
 	return trouble{"it doesn't answer", "host_unreachable", "Check that it is up, and that Berth's machine can reach it. " + triedAgain}
 }
-
-// errSignIn refuses an access token at a node that goes by its owner's session.
-var errSignIn = &fault.Error{Kind: fault.Forbidden, Code: "sign_in_needed", Message: "This node can be used only by who is signed in.",
-	Hint: "Give the node a credential of its own in the settings."}
 
 // pending is the trouble of a node whose first answer is still awaited.
 var pending = trouble{"it has not answered yet", "pending", "Look again in a moment."}

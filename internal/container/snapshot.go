@@ -54,7 +54,7 @@ type part struct {
 // part is the feed's share at the moment; of no feed, that of a node that does not serve the audience.
 func (f *feed) part(n node.Node) part {
 	if f == nil {
-		return part{node: n, trouble: troubleOf(errSignIn)}
+		return part{node: n, trouble: troubleOf(node.ErrSignInNeeded)}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -77,7 +77,7 @@ func (p *part) sameSource(o *part) bool {
 // failure is why the last reading failed.
 func (p *part) failure() error {
 	if p.feed == nil {
-		return errSignIn
+		return node.ErrSignInNeeded
 	}
 	p.feed.mu.Lock()
 	defer p.feed.mu.Unlock()

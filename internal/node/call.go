@@ -14,9 +14,15 @@ import (
 	"berth/internal/session"
 )
 
+// ErrSignInNeeded refuses an access token at a node that goes by its owner's sign-in.
+var ErrSignInNeeded = &fault.Error{
+	Kind: fault.Forbidden, Code: "sign_in_needed", Message: "This node goes by your sign-in, which an access token has not.",
+	Hint: "Give the node an API token of its own under Settings > Nodes.",
+}
+
 // Call runs one call at a node with the node's credential. It returns a fault of kind not found for a node that isn't the
-// caller's, of kind unauthenticated when the caller's session has ended, of code sign_in_needed when the node goes by a
-// ticket and the caller has none, of code token_refused (with the *pve.Error as its cause) when the host does not accept
+// caller's, of kind unauthenticated when the caller's session has ended, ErrSignInNeeded when the node goes by a ticket and
+// the caller has none, of code token_refused (with the *pve.Error as its cause) when the host does not accept
 // the node's token, and else what the call returned.
 //
 // At a node that goes by the session's ticket the call may run more than once: see session.Registry.Call and
@@ -40,10 +46,7 @@ func (s *Service) Call(ctx context.Context, caller session.Caller, id string, ca
 // doesn't answer. One that is a login host no more is passed by: the one that vouched takes its place.
 func (s *Service) callWithTicket(ctx context.Context, caller session.Caller, loginHost string, call func(context.Context, *pve.Host, pve.Credentials) error) error {
 	if !caller.SignedIn() {
-		return &fault.Error{
-			Kind: fault.Forbidden, Code: "sign_in_needed", Message: "This node goes by your sign-in, which an access token has not.",
-			Hint: "Give the node an API token of its own under Settings > Nodes.",
-		}
+		return ErrSignInNeeded
 	}
 	err := s.sessions.Call(ctx, caller.Session.Hash, func(ctx context.Context, ticket pve.Ticket) error {
 		with := func(ctx context.Context, host *pve.Host) error { return call(ctx, host, ticket) }
