@@ -9,8 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -306,34 +304,4 @@ func TestAccessTokenOnTheCommandLine(t *testing.T) {
 		t.Errorf("said %q", s.out)
 	}
 	d.stop()
-}
-
-// Completions know every command and flag that there is, and the shells understand them.
-func TestCompletion(t *testing.T) {
-	t.Parallel()
-	u := newUser(t)
-	bash := u.must("", "completion", "bash").out
-	for typed, want := range map[string]string{
-		"": "ls", "hos": "hosts", "hosts ": "repin", "ls --": "--search", "start web --no": "--no-wait", "completion ": "fish", "serve --token": "--token-idle",
-	} {
-		words := strings.Split("berth "+typed, " ")
-		script := bash + "\nCOMP_WORDS=(" + strings.Join(words[:len(words)-1], " ") + " '" + words[len(words)-1] + "')\nCOMP_CWORD=" + strconv.Itoa(len(words)-1) + "\n_berth\necho \"${COMPREPLY[@]}\"\n"
-		out, err := exec.Command("bash", "-c", script).CombinedOutput()
-		if err != nil || !slices.Contains(strings.Fields(string(out)), want) {
-			t.Errorf("after %q: %s, %v; want %s among them", typed, out, err, want)
-		}
-	}
-	for shell, check := range map[string][]string{"zsh": {"zsh", "-n"}, "fish": {"fish", "-n"}} {
-		text := u.must("", "completion", shell).out
-		if !strings.Contains(text, "shutdown") || !strings.Contains(text, "repin") || !strings.Contains(text, "no-wait") {
-			t.Errorf("%s: %s", shell, text)
-		}
-		if _, err := exec.LookPath(check[0]); err != nil {
-			continue // the words are there, and nobody here can judge the rest
-		}
-		if out, err := exec.Command(check[0], append(check[1:], writeFile(t, text))...).CombinedOutput(); err != nil {
-			t.Errorf("%s does not understand it: %s", shell, out)
-		}
-	}
-	u.fails(statusUsage, "must be one of", "", "completion", "tcsh")
 }
