@@ -2,20 +2,29 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/alecthomas/kong"
 )
 
-// wrong are flags with values that can't be right.
-var wrong = []struct{ flag, variable, value string }{
+type wrongFlag struct{ flag, variable, value string }
+
+// wrong are flags of serve with values that can't be right.
+var wrong = []wrongFlag{
 	{"listen", "BERTH_LISTEN", "127.0.0.1:70000"},
 	{"tls", "BERTH_TLS", "yes"},
 	{"tls-cert", "BERTH_TLS_CERT", "/nowhere/cert.pem"},
 	{"tls-key", "BERTH_TLS_KEY", "/nowhere/key.pem"},
+	{"key-file", "BERTH_KEY_FILE", "a key in place of\nits file"},
 	{"session-idle", "BERTH_SESSION_IDLE", "3h"},
 	{"session-max", "BERTH_SESSION_MAX", "for ever"},
+	{"token-idle", "BERTH_TOKEN_IDLE", "0"},
+	{"max-nodes", "BERTH_MAX_NODES", "many"},
+	{"database", "BERTH_DATABASE", "mysql://db.lan/berth"},
+	{"redis", "BERTH_REDIS", "http://redis.lan"},
+	{"start-timeout", "BERTH_START_TIMEOUT", "2h"},
 	{"login-hosts", "BERTH_LOGIN_HOSTS", "pve.lan:0"},
 	{"allow-networks", "BERTH_ALLOW_NETWORKS", "192.168.1.0/40"},
 	{"ca-file", "BERTH_CA_FILE", "/nowhere/ca.pem"},
@@ -23,38 +32,69 @@ var wrong = []struct{ flag, variable, value string }{
 	{"hosts", "BERTH_HOSTS", "a/b"},
 	{"base-path", "BERTH_BASE_PATH", "berth"},
 	{"trusted-proxies", "BERTH_TRUSTED_PROXIES", "proxy.lan"},
+	{"metrics-listen", "BERTH_METRICS_LISTEN", "9100"},
 	{"audit-days", "BERTH_AUDIT_DAYS", "0"},
 	{"log-format", "BERTH_LOG_FORMAT", "xml"},
 	{"log-level", "BERTH_LOG_LEVEL", "loud"},
 }
 
+// wrongFiles say in a file what a flag in wrong says.
+var wrongFiles = []wrongFlag{
+	{"database-file", "BERTH_DATABASE_FILE", "/nowhere/database"},
+	{"redis-file", "BERTH_REDIS_FILE", "/nowhere/redis"},
+}
+
 func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	t.Parallel()
-	var args, env []string
-	for _, w := range wrong {
-		args = append(args, "--"+w.flag, w.value)
-		env = append(env, w.variable+"="+w.value)
-	}
-	for name, said := range map[string]string{
-		"flags":     refused(t, nil, append([]string{"serve"}, args...)...),
-		"variables": refused(t, env, "serve"),
+	inFiles := slices.Concat(wrongFiles, slices.DeleteFunc(slices.Clone(wrong), func(w wrongFlag) bool {
+		return slices.ContainsFunc(wrongFiles, func(f wrongFlag) bool { return f.flag == w.flag+"-file" })
+	}))
+	for name, all := range map[string][]wrongFlag{
+		"all": wrong, "with secrets in files": inFiles,
+		"a certificate without its key": {{"tls-cert", "BERTH_TLS_CERT", "/nowhere/cert.pem"}},
+		"a key without its certificate": {{"tls-key", "BERTH_TLS_KEY", "/nowhere/key.pem"}},
 	} {
-		lines := strings.Split(strings.TrimSpace(said), "\n")
-		for _, w := range wrong {
-			found := 0
-			for _, line := range lines {
-				if strings.HasPrefix(line, "berth: --"+w.flag+" ("+w.variable+"): ") {
-					found++
+		var args, env []string
+		for _, w := range all {
+			args = append(args, "--"+w.flag, w.value)
+			env = append(env, w.variable+"="+w.value)
+		}
+		for as, said := range map[string]string{
+			name + ", as flags":     refused(t, nil, append([]string{"serve"}, args...)...),
+			name + ", as variables": refused(t, env, "serve"),
+		} {
+			lines := strings.Split(strings.TrimSpace(said), "\n")
+			for _, w := range all {
+				found := 0
+				for _, line := range lines {
+					if strings.HasPrefix(line, "berth: --"+w.flag+" ("+w.variable+"): ") {
+						found++
+					}
+				}
+				if found == 0 {
+					t.Errorf("%s: nothing is said about --%s %s\n%s", as, w.flag, w.value, said)
 				}
 			}
-			if found == 0 {
-				t.Errorf("as %s: nothing is said about --%s %s\n%s", name, w.flag, w.value, said)
+			for _, line := range lines {
+				if !regexp.MustCompile(`^berth: --[a-z-]+ \(BERTH_[A-Z_]+\): .`).MatchString(line) {
+					t.Errorf("%s: %q names no flag and variable", as, line)
+				}
 			}
 		}
-		for _, line := range lines {
-			if !regexp.MustCompile(`^berth: --[a-z-]+ \(BERTH_[A-Z_]+\): .`).MatchString(line) {
-				t.Errorf("as %s: %q names no flag and variable", name, line)
-			}
+	}
+
+	// A flag that comes later needs a line above.
+	model, err := kong.New(&serveCommand{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range model.Model.Flags {
+		tried := slices.ContainsFunc(slices.Concat(wrong, wrongFiles), func(w wrongFlag) bool {
+			return w.flag == flag.Name && slices.Contains(flag.Envs, w.variable)
+		})
+		// Whether a folder can be used shows when it is.
+		if !tried && flag.Name != "help" && flag.Name != "data" {
+			t.Errorf("--%s is tried with nothing that it can't be", flag.Name)
 		}
 	}
 }

@@ -180,14 +180,7 @@ func (s Serve) Check() (Settings, error) {
 	if out.SelfTLS && (s.TLSCert != "" || s.TLSKey != "") {
 		p.add("tls", "BERTH_TLS", "it can't be combined with --tls-cert and --tls-key")
 	}
-	switch {
-	case s.TLSCert != "" && s.TLSKey == "":
-		p.add("tls-key", "BERTH_TLS_KEY", "it is needed with --tls-cert")
-	case s.TLSCert == "" && s.TLSKey != "":
-		p.add("tls-cert", "BERTH_TLS_CERT", "it is needed with --tls-key")
-	case s.TLSCert != "":
-		out.Certificate = loadCertificate(&p, s.TLSCert, s.TLSKey)
-	}
+	out.Certificate = loadCertificate(&p, s.TLSCert, s.TLSKey)
 
 	out.SessionIdle = checkDuration(&p, "session-idle", "BERTH_SESSION_IDLE", s.SessionIdle, time.Minute, maxIdle)
 	out.SessionMax = checkDuration(&p, "session-max", "BERTH_SESSION_MAX", s.SessionMax, time.Minute, 365*24*time.Hour)
@@ -200,20 +193,17 @@ func (s Serve) Check() (Settings, error) {
 	return out, p.OrNil()
 }
 
-// loadCertificate reads a certificate and its key, or adds problems and returns nil.
+// loadCertificate reads a certificate and its key, if they are given, or adds problems and returns nil.
 func loadCertificate(p *Problems, certificate, key string) *tls.Certificate {
-	if !isPath(p, "tls-cert", "BERTH_TLS_CERT", certificate) || !isPath(p, "tls-key", "BERTH_TLS_KEY", key) {
-		return nil
+	chain := readFile(p, "tls-cert", "BERTH_TLS_CERT", certificate)
+	private := readFile(p, "tls-key", "BERTH_TLS_KEY", key)
+	switch {
+	case certificate != "" && key == "":
+		p.add("tls-key", "BERTH_TLS_KEY", "it is needed with --tls-cert")
+	case certificate == "" && key != "":
+		p.add("tls-cert", "BERTH_TLS_CERT", "it is needed with --tls-key")
 	}
-	chain, err := os.ReadFile(certificate)
-	if err != nil {
-		p.add("tls-cert", "BERTH_TLS_CERT", "%v", err)
-	}
-	private, keyErr := os.ReadFile(key)
-	if keyErr != nil {
-		p.add("tls-key", "BERTH_TLS_KEY", "%v", keyErr)
-	}
-	if err != nil || keyErr != nil {
+	if chain == nil || private == nil {
 		return nil
 	}
 	pair, err := tls.X509KeyPair(chain, private)
@@ -222,6 +212,19 @@ func loadCertificate(p *Problems, certificate, key string) *tls.Certificate {
 		return nil
 	}
 	return &pair
+}
+
+// readFile is what is in a file, or nil: there is none, or a problem was added.
+func readFile(p *Problems, flag, variable, name string) []byte {
+	if name == "" || !isPath(p, flag, variable, name) {
+		return nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		p.add(flag, variable, "%v", err)
+		return nil
+	}
+	return text
 }
 
 // Check turns the flags of the log into settings, or returns Problems.
