@@ -77,7 +77,7 @@ func TestSignIn(t *testing.T) {
 	p := open(t, serve(t))
 	p.expect("POST /login 409")
 	p.goTo("/")
-	p.untilPath("/login")
+	p.untilPath("/login?next=%2F")
 	p.signIn(host, "alice", "pve")
 	p.untilPath("/")
 	if got := p.rows(); !slices.Equal(got, []string{"101", "102"}) {

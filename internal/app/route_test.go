@@ -2,6 +2,7 @@ package app
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -97,8 +98,18 @@ func checkRefused(t *testing.T, route web.Route, name, cookie string, r reply) {
 			r.json(t)["detail"] != "Authentication required. Please log in." {
 			t.Errorf("%s with %s: %d %s", route.Pattern(), name, r.StatusCode, r.body)
 		}
-	} else if r.StatusCode != http.StatusSeeOther || !strings.HasPrefix(r.Header.Get("Location"), "/login") {
-		t.Errorf("%s with %s: %d to %q", route.Pattern(), name, r.StatusCode, r.Header.Get("Location"))
+	} else {
+		want := "/login"
+		if route.Method == http.MethodGet {
+			next := concrete(route)
+			if strings.HasPrefix(next, "/login/") {
+				next = "/" // no page to come back to
+			}
+			want += "?next=" + url.QueryEscape(next)
+		}
+		if r.StatusCode != http.StatusSeeOther || r.Header.Get("Location") != want {
+			t.Errorf("%s with %s: %d to %q, want %q", route.Pattern(), name, r.StatusCode, r.Header.Get("Location"), want)
+		}
 	}
 	cleared := slices.ContainsFunc(r.Cookies(), func(c *http.Cookie) bool { return c.Name == "lxc-session" && c.MaxAge < 0 && c.Value == "" })
 	if sent := strings.HasPrefix(cookie, "lxc-session="); cleared != sent {

@@ -57,14 +57,11 @@ func safeNext(next string) string {
 	return next
 }
 
-// signInPath is the sign-in page that leads back to what was asked for.
+// signInPath is the sign-in page that leads back to the page that was asked for; not to what a form was sent to.
 func (s *Site) signInPath(r *http.Request) string {
 	path := s.o.BasePath + "/login"
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return path
-	}
-	if next := safeNext(r.URL.RequestURI()); next != "/" {
-		path += "?next=" + url.QueryEscape(next)
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		path += "?next=" + url.QueryEscape(safeNext(r.URL.RequestURI()))
 	}
 	return path
 }
