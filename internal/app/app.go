@@ -207,7 +207,10 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		// The server's own answer to "OPTIONS *" would have no headers, and come under any name.
+		DisableGeneralOptionsHandler: true,
+
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	a.server.RegisterOnShutdown(site.EndStreams)
 	a.metrics.watch(a.sessions, a.containers)

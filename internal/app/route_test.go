@@ -1,6 +1,9 @@
 package app
 
 import (
+	"bufio"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -133,6 +136,29 @@ func TestSecurityHeadersOnEverything(t *testing.T) {
 		}
 		if r.Header.Get("X-Content-Type-Options") != "nosniff" || r.Header.Get("Referrer-Policy") == "" {
 			t.Errorf("%s: headers %v", path, r.Header)
+		}
+	}
+}
+
+// TestRequestForNoPath: a request for the server as a whole, which net/http would answer by itself, meets what all others do.
+func TestRequestForNoPath(t *testing.T) {
+	b := newBench(t)
+	for name, want := range map[string]int{"localhost": http.StatusBadRequest, "evil.example": http.StatusMisdirectedRequest} {
+		conn, err := net.Dial("tcp", b.App.Address()) // past a balancer, which would answer itself
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "OPTIONS * HTTP/1.1\r\nHost: "+name+"\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.StatusCode != want || !strings.Contains(r.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") ||
+			r.Header.Get("X-Content-Type-Options") != "nosniff" || r.Header.Get("Referrer-Policy") == "" {
+			t.Errorf("for %s: %s, headers %v; want %d", name, r.Status, r.Header, want)
 		}
 	}
 }
