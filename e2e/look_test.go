@@ -21,6 +21,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"berth/internal/pve/sim"
+	"berth/internal/web"
 )
 
 // maxShift is how far a page may jump while it loads: its cumulative layout shift, as browsers measure it. Up to 0.1 is
@@ -275,6 +276,14 @@ func TestLook(t *testing.T) {
 			p.expect("GET /static/nothing.css 404")
 			return p, func(p *page) { p.goTo("/static/nothing.css") }
 		}},
+		{"problem-500", func(t *testing.T) (*page, func(p *page)) {
+			p := open(t, &berth{url: outOfOrder(t)})
+			p.expect("GET /out-of-order 500")
+			return p, func(p *page) {
+				p.goTo("/out-of-order")
+				p.until("the error id", `document.querySelector(".problem code")?.textContent.length > 5`)
+			}
+		}},
 		{"audit-bad-filter", func(t *testing.T) (*page, func(p *page)) {
 			p, load := containers(t, sim.Options{}, "root", "pam", "/settings/audit?from=2026-13-01&action=sign_in")
 			p.expect("GET /settings/audit 422")
@@ -375,6 +384,18 @@ func stranger(t *testing.T) (*page, *sim.Datacenter, *sim.Host) {
 	t.Helper()
 	dc, host := proxmox(t, sim.Options{})
 	return open(t, inProcess(t, &clock{}, host)), dc, host
+}
+
+// outOfOrder is the address of a site with one page more, /out-of-order, which only fails.
+func outOfOrder(t *testing.T) string {
+	t.Helper()
+	site := web.NewSite(web.Options{Now: time.Now})
+	fails := web.PublicRoute("GET", "/out-of-order", web.Page, func(http.ResponseWriter, *http.Request) error {
+		return errors.New("the page is out of order")
+	})
+	server := httptest.NewServer(site.Handler(append(site.Routes(), fails)))
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 // containers signs in at a host and returns what loads a page.
