@@ -139,12 +139,26 @@ func (s *Site) answerError(w http.ResponseWriter, r *http.Request, shape Shape, 
 	case signedOut:
 		http.Redirect(w, r, s.signInPath(r), http.StatusSeeOther)
 	default:
+		if id == "" {
+			id = noteRefusal(r, f)
+		}
 		s.render(w, r, status(f.Kind), view.ProblemPage(view.Problem{
 			Shell: s.shellFor(r, problemTitle(f.Kind)), Status: status(f.Kind), Title: problemTitle(f.Kind),
 			Message: strings.TrimSpace(f.Message + " " + f.Hint), ErrorID: id,
 		}))
 	}
 }
+
+// noteRefusal logs a page that was refused for no hidden cause under an id, so that who is asked about it finds the request.
+func noteRefusal(r *http.Request, f *fault.Error) string {
+	id := fault.NewID()
+	slog.InfoContext(r.Context(), "page refused", "error_id", id, "code", f.Code, "method", r.Method, "path", printable(r.URL.Path, maxLoggedPath),
+		"address", clientText(r.Context()))
+	return id
+}
+
+// maxLoggedPath bounds what a visitor can write into the log with one request.
+const maxLoggedPath = 256
 
 // sayRetryAfter tells programs how long to wait, in whole seconds, so that nobody comes too early.
 func sayRetryAfter(w http.ResponseWriter, f *fault.Error) {

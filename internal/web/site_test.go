@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -83,6 +84,39 @@ func TestPanics(t *testing.T) {
 				t.Errorf("%v, %+v: %.200s", err, resp, body)
 			}
 		})
+	}
+}
+
+// Every error page names an id, and the log says under that id what was refused; of a path it keeps no more than it must.
+func TestErrorPagesHaveAnID(t *testing.T) {
+	s := NewSite(Options{Now: time.Now})
+	h := s.Handler([]Route{
+		PublicRoute("GET", static.Prefix, Page, asset),
+		PublicRoute("POST", "/form", Page, func(http.ResponseWriter, *http.Request) error { return nil }),
+		PublicRoute("GET", "/fails", Page, func(http.ResponseWriter, *http.Request) error { return errors.New("out of order") }),
+	})
+	for _, test := range []struct {
+		method, path string
+		status       int
+	}{
+		{"GET", "/static/nothing", http.StatusNotFound},
+		{"GET", "/static/" + strings.Repeat("x", 10_000), http.StatusNotFound},
+		{"POST", "/form", http.StatusForbidden},
+		{"GET", "/fails", http.StatusInternalServerError},
+	} {
+		log := logged(t)
+		r := httptest.NewRequest(test.method, "http://127.0.0.1"+test.path, nil)
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		id := regexp.MustCompile(`Error id <code[^>]*>([a-z0-9]{8})</code>`).FindStringSubmatch(w.Body.String())
+		if w.Code != test.status || id == nil || strings.Count(log.String(), "error_id="+id[1]+" ") != 1 || log.Len() > 1000 {
+			t.Errorf("%s %.20s: %d, id %q, log of %d bytes: %.300s", test.method, test.path, w.Code, id, log.Len(), log)
+		}
+		said := strings.Count(w.Body.String(), "finds the cause in its log, under this id") == 1
+		if strings.Count(w.Body.String(), "Something went wrong</") > 1 || said != (test.status == http.StatusInternalServerError) {
+			t.Errorf("%s: %s", test.path, w.Body)
+		}
 	}
 }
 
