@@ -5,6 +5,7 @@ package berth_test
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -263,6 +264,59 @@ func TestThreatModel(t *testing.T) {
 	}
 	if attacks < 50 {
 		t.Errorf("found only %d tests of attacks: the search is wrong", attacks)
+	}
+}
+
+// TestNothingIsSkippedInCI: what tests can lack is required by .ci/run, which installs it, and CONTRIBUTING.md says how.
+func TestNothingIsSkippedInCI(t *testing.T) {
+	lists := map[string]string{}
+	for file, pattern := range map[string]string{".ci/run": `BERTH_TEST_REQUIRE=(\S+)`, "CONTRIBUTING.md": "`BERTH_TEST_REQUIRE=(\\S+) go test"} {
+		text, err := os.ReadFile(filepath.FromSlash(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile(pattern).FindSubmatch(text)
+		if found == nil {
+			t.Fatalf("%s requires nothing", file)
+		}
+		lists[file] = strings.Join(slices.Sorted(strings.SplitSeq(string(found[1]), ",")), ",")
+	}
+	if lists[".ci/run"] != lists["CONTRIBUTING.md"] {
+		t.Errorf(".ci/run requires %s, CONTRIBUTING.md %s", lists[".ci/run"], lists["CONTRIBUTING.md"])
+	}
+	programs := map[string]string{"redis-server": "redis", "pg_dump": "postgres", "psql": "postgres"} // as in testneed
+	things := 0
+	for _, files := range packages(t) {
+		for _, f := range files {
+			ast.Inspect(f.ast, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok || len(call.Args) < 2 {
+					return true
+				}
+				name := ""
+				switch fun := call.Fun.(type) {
+				case *ast.Ident:
+					name = fun.Name
+				case *ast.SelectorExpr:
+					name = fun.Sel.Name
+				}
+				test, ok := call.Args[0].(*ast.Ident)
+				thing, literal := call.Args[1].(*ast.BasicLit)
+				if !ok || test.Name != "t" || !literal || !strings.EqualFold(name, "missing") && name != "Command" {
+					return true
+				}
+				things++
+				// Whether a machine hears itself by multicast is not for a test run to install.
+				word, _ := strconv.Unquote(thing.Value)
+				if word != "multicast" && !slices.Contains(strings.Split(lists[".ci/run"], ","), cmp.Or(programs[word], word)) {
+					t.Errorf("%s skips for want of %s, which .ci/run does not require", f.path, word)
+				}
+				return true
+			})
+		}
+	}
+	if things < 10 {
+		t.Errorf("found only %d places that skip: the search is wrong", things)
 	}
 }
 

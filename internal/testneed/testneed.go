@@ -1,6 +1,7 @@
 package testneed
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"slices"
@@ -20,13 +21,8 @@ func Missing(t testing.TB, thing, sentence string) {
 	t.Skip(sentence)
 }
 
-// Skip ends a test for want of a thing unless it was found.
-func Skip(t testing.TB, thing string, found bool) {
-	t.Helper()
-	if !found {
-		Missing(t, thing, "there is no "+thing+" here")
-	}
-}
+// partOf are programs that the variable knows by another name than their own.
+var partOf = map[string]string{"redis-server": "redis", "pg_dump": "postgres", "psql": "postgres"}
 
 // Command is the path of a program that a test needs. Besides PATH it looks where Debian keeps programs for root.
 func Command(t testing.TB, name string) string {
@@ -35,7 +31,9 @@ func Command(t testing.TB, name string) string {
 	if err != nil {
 		path, err = exec.LookPath("/usr/sbin/" + name)
 	}
-	Skip(t, name, err == nil)
+	if err != nil {
+		Missing(t, cmp.Or(partOf[name], name), "there is no "+name+" here")
+	}
 	return path
 }
 
