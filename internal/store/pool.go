@@ -97,10 +97,18 @@ func (p *pool) inTransaction(ctx context.Context, f func(*sql.Tx) error) (err er
 		}
 		defer tx.Rollback()
 		if err := f(tx); err != nil {
-			return err
+			return tooLate(ctx, err)
 		}
-		return tx.Commit()
+		return tooLate(ctx, tx.Commit())
 	})
+}
+
+// tooLate is an error of a transaction, which package sql ends by itself when its time is over: then that is the reason.
+func tooLate(ctx context.Context, err error) error {
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // repeat runs f until it does not lose against others, or the time for it is over.
