@@ -24,10 +24,13 @@ func (s *Service) ask(
 	if err := s.o.Alive(ctx, caller); err != nil {
 		return err
 	}
-	if err := s.leads(ctx, caller, op, door); err != nil {
-		return err
-	}
-	err := s.o.Nodes.Call(ctx, caller, door, call)
+	err := s.o.Nodes.Call(ctx, caller, door, func(ctx context.Context, host *pve.Host, with pve.Credentials) error {
+		// The host was looked up before: as the node leads there still, that one is the right one.
+		if err := s.leads(ctx, caller, op, door); err != nil {
+			return err
+		}
+		return call(ctx, host, with)
+	})
 	if moved := s.leads(ctx, caller, op, door); moved != nil {
 		return moved
 	}
