@@ -54,11 +54,17 @@ func (s *Site) changePage(r *http.Request, caller session.Caller) (view.Change, 
 	page := view.Change{
 		Shell:  s.callerShell(r.Context(), caller, "Change a container", "containers"),
 		Action: string(action), Refused: refused, Subject: subject(found, names), Tags: strings.Join(found.Tags, " "), Back: s.cameFrom(r),
+		Dialog: inDialog(r),
 	}
 	if found.MoreTags > 0 && action == task.Tag {
 		page.Refused = "It has more tags than are shown here, and would lose them."
 	}
 	return page, nil
+}
+
+// inDialog tells whether a question is asked in a dialog over another page: scripts fetch it for one, and its form says so.
+func inDialog(r *http.Request) bool {
+	return r.Header.Get("HX-Request") != "" && (r.Method == http.MethodGet || r.URL.Query().Has("dialog"))
 }
 
 // cameFrom is the page that a question leads back to, below the base path: what the question's own form says, or the page
@@ -123,8 +129,8 @@ func (s *Site) change(w http.ResponseWriter, r *http.Request, caller session.Cal
 		op, err = s.o.Tasks.Change(r.Context(), caller, in)
 	}
 	if err == nil {
-		if r.Header.Get("HX-Request") != "" {
-			// A dialog goes on with how the change goes.
+		if inDialog(r) {
+			// It goes on with how the change goes.
 			return s.showOperation(w, r, caller, op)
 		}
 		s.redirect(w, r, "/operations/"+op.ID)

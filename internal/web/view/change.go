@@ -59,6 +59,8 @@ type Change struct {
 	Purge, DestroyUnreferenced bool
 	Errors                     map[string]string
 	Failure                    *Failure
+	// Dialog tells that it stands in a dialog over another page, which also shows what comes of it.
+	Dialog bool
 	// Back is the page that one came from, below the base path: the list as it was filtered, or the container's own page.
 	Back string
 }
@@ -67,11 +69,17 @@ func (c Change) danger() bool       { return c.Action == "stop" || c.Action == "
 func (c Change) waits() bool        { return c.Action == "shutdown" || c.Action == "reboot" }
 func (c Change) experimental() bool { return c.Action == "suspend" || c.Action == "resume" }
 
-// actionPath is where the form goes. Where one came from goes along, for a form that is shown again.
+// actionPath is where the form goes. Where one came from goes along, for a form that is shown again, and where it stands.
 func (c Change) actionPath() string {
-	path := c.Link(c.Subject.path() + "/" + c.Action)
+	path, along := c.Link(c.Subject.path()+"/"+c.Action), url.Values{}
 	if c.Back != "" {
-		path += "?" + url.Values{"back": {c.Back}}.Encode()
+		along.Set("back", c.Back)
+	}
+	if c.Dialog {
+		along.Set("dialog", "true")
+	}
+	if len(along) > 0 {
+		path += "?" + along.Encode()
 	}
 	return path
 }

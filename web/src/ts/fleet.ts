@@ -1,3 +1,4 @@
+import { startDialog } from "./dialog";
 import { startActions } from "./fleetaction";
 import { startBulk } from "./fleetbulk";
 import { containers, load, search, startList } from "./fleetlist";
@@ -14,6 +15,7 @@ export function startFleet(): void {
   startFilters();
   startPick();
   startMenu();
+  startDialog();
   startActions();
   startBulk();
   startNotes();

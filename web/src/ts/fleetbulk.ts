@@ -1,6 +1,6 @@
 import { call, Refusal } from "./api";
 import { sessionEnded, sitePath } from "./connection";
-import { ask, closeDialog } from "./fleetaction";
+import { ask, closeDialog } from "./dialog";
 import { refresh } from "./fleetlist";
 import { clearSelection, selection } from "./fleetpick";
 import { note } from "./note";
@@ -68,13 +68,13 @@ export function startBulk(): void {
 async function choose(action: string): Promise<void> {
   const form = new URLSearchParams({ action });
   for (const ref of selection().keys()) form.append("ref", ref);
-  await ask("/bulk", form);
+  await ask("/bulk", refresh, form);
 }
 
 async function begin(form: HTMLFormElement): Promise<void> {
   const submit = form.querySelector<HTMLButtonElement>("[type=submit]");
   if (submit) submit.disabled = true;
-  const run = (await ask("/bulk", new URLSearchParams(new FormData(form) as never)))?.split("/").at(-1);
+  const run = (await ask("/bulk", refresh, new URLSearchParams(new FormData(form) as never)))?.split("/").at(-1);
   if (submit) submit.disabled = false;
   if (!run) return;
   closeDialog();

@@ -1,4 +1,4 @@
-import { answered, sessionEnded, unanswered } from "./connection";
+import { answered, say, sessionEnded, unanswered } from "./connection";
 import { morph } from "./fleetmorph";
 
 // Parts of pages that follow what goes on: an element with data-live is asked for again at that address every data-every
@@ -29,11 +29,18 @@ export function startLive(): void {
   for (const log of document.querySelectorAll<HTMLElement>("[data-scroll]")) log.scrollTop = log.scrollHeight;
 }
 
+/** Has a part asked for now. */
+export function hasten(id: string): void {
+  due.set(id, 0);
+}
+
 async function ask(part: HTMLElement): Promise<void> {
   asking.add(part.id);
   try {
     const response = await fetch(part.dataset.live ?? "", { cache: "no-store" });
-    if (answered(response) && response.ok) show(await response.text());
+    if (!answered(response)) return;
+    if (response.ok) show(await response.text());
+    else if (response.status === 404) say("What this page is about is not there any more.");
   } catch {
     unanswered();
   } finally {
