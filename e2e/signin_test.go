@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"maps"
 	"net"
 	"regexp"
 	"slices"
@@ -206,6 +207,39 @@ func (p *page) fieldErrors() map[string]string {
 	p.Helper()
 	return eval[map[string]string](p, `Object.fromEntries([...document.querySelectorAll("#signin [aria-invalid=true]")].map((field) =>
 		[field.name, field.getAttribute("aria-describedby").split(" ").map((id) => document.getElementById(id).textContent).join(" ")]))`)
+}
+
+// TestSignInForm: what a newcomer finds on the sign-in page, by the labels of the fields.
+func TestSignInForm(t *testing.T) {
+	t.Parallel()
+	p := open(t, serve(t))
+	type control struct{ Kind, Value, Placeholder, Autocomplete, Choices string }
+	for _, s := range screens[1:3] {
+		p.lookAt(s)
+		p.goTo("/login")
+		got := eval[map[string]control](p, `Object.fromEntries([...document.querySelectorAll("#signin label")].map(({control, textContent}) => [textContent, {
+			Kind: control.type, Value: control.value, Placeholder: control.placeholder ?? "", Autocomplete: control.autocomplete,
+			Choices: [...control.options ?? []].map((o) => o.value + "=" + o.text).join(", "),
+		}]))`)
+		want := map[string]control{
+			"Proxmox Host": {Kind: "text", Placeholder: "192.168.1.100 or pve.local"},
+			"Port":         {Kind: "number", Value: "8006", Placeholder: "8006"},
+			"Username":     {Kind: "text", Autocomplete: "username"},
+			"Password":     {Kind: "password", Autocomplete: "current-password"},
+			"Realm":        {Kind: "select-one", Value: "pam", Choices: "pam=pam · Linux PAM, pve=pve · Proxmox VE"},
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: fields %+v, want %+v", s.name, got, want)
+		}
+		// Host and port share a row, about 70 to 30.
+		row := eval[[]float64](p, `["host", "port"].flatMap((id) => {
+			const at = document.getElementById(id).getBoundingClientRect();
+			return [at.top, at.width];
+		})`)
+		if share := row[1] / (row[1] + row[3]); row[0] != row[2] || share < 0.67 || share > 0.73 {
+			t.Errorf("%s: host and port at %v and %v, the host with %.2f of their width", s.name, row[0], row[2], share)
+		}
+	}
 }
 
 func TestSignInFields(t *testing.T) {

@@ -144,6 +144,34 @@ func TestNegativeValues(t *testing.T) {
 	}
 }
 
+// What people and scripts can rely on who give no flags.
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	for verb, want := range map[string]map[string]string{
+		"demo":  {"listen": "127.0.0.1:8080", "hosts": "2", "data": ""},
+		"serve": {"listen": "127.0.0.1:8080", "log-format": "text", "log-level": "info", "login-hosts": "claim", "tls": "", "session-idle": "2h", "session-max": "168h"},
+		"sim":   {"listen": "127.0.0.1:8006"},
+	} {
+		var flags commands
+		parser, err := kong.New(&flags, kong.Vars{"version": ""}, kong.ExplicitGroups([]kong.Group{{Key: "remote"}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := parser.Parse([]string{verb})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range want {
+			found := slices.IndexFunc(parsed.Selected().Flags, func(f *kong.Flag) bool { return f.Name == name })
+			if found < 0 {
+				t.Errorf("berth %s has no --%s", verb, name)
+			} else if got := parsed.FlagValue(parsed.Selected().Flags[found]); got != value {
+				t.Errorf("berth %s --%s is %v by default, want %q", verb, name, got, value)
+			}
+		}
+	}
+}
+
 func TestUnknownFlagsAndCommands(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ args, want []string }{

@@ -288,6 +288,51 @@ func TestSimulatedSignIn(t *testing.T) {
 	}
 }
 
+// TestDefaultWorldIsFixed: scripts rely on these accounts, their words and what they see, so all of it is spelled out here.
+func TestDefaultWorldIsFixed(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	const password = "berth-demo"
+	sees := func(user string) []int {
+		t.Helper()
+		in, err := w.host.SignIn(ctx, user, password)
+		if err != nil || in.Challenge != nil {
+			t.Fatalf("%s: %v, %v", user, in.Challenge, err)
+		}
+		list, err := w.host.Resources(ctx, in.Ticket, pve.GuestResources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var vmids []int
+		for _, r := range list {
+			if r.Type == "lxc" {
+				vmids = append(vmids, r.VMID)
+			}
+			if len(r.Name) < 2 || strings.Trim(r.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+				t.Errorf("%d is called %q", r.VMID, r.Name)
+			}
+		}
+		slices.Sort(vmids)
+		return vmids
+	}
+	if all := sees("root@pam"); len(all) < 10 || all[0] != 100 {
+		t.Errorf("root@pam sees %v, want many from 100 up", all)
+	}
+	if few := sees("alice@pve"); !slices.Equal(few, []int{101, 102}) {
+		t.Errorf("alice@pve sees %v, want 101 and 102", few)
+	}
+	bob, err := w.host.SignIn(ctx, "bob@pve", password)
+	if err != nil || bob.Challenge == nil || len(bob.Challenge.Recovery) != 10 {
+		t.Fatalf("bob@pve: %+v, %v", bob.Challenge, err)
+	}
+	if in, err := w.host.AnswerChallenge(ctx, *bob.Challenge, pve.FactorTOTP, sim.TOTP("JBSWY3DPEHPK3PXP", w.now())); err != nil || in.Ticket.UserID != "bob@pve" {
+		t.Errorf("bob@pve: %v", err)
+	}
+	if _, err := w.host.SignIn(ctx, "carol@pve", password); !pve.IsKind(err, pve.KindUnauthenticated) {
+		t.Errorf("carol@pve: %v", err)
+	}
+}
+
 // TestSimulatedUser is everything a user who holds PVEVMUser on two containers can do, and can't.
 func TestSimulatedUser(t *testing.T) {
 	w := newWorld(t)
