@@ -136,6 +136,17 @@ func TestLook(t *testing.T) {
 				p.send(`[role=alert]`)
 			}
 		}},
+		{"second-factor-key", func(t *testing.T) (*page, func(p *page)) {
+			p, dc, host := stranger(t)
+			if err := dc.AddUser(sim.User{ID: "gina@pve", Password: sim.DefaultPassword, SecurityKey: true}); err != nil {
+				t.Fatal(err)
+			}
+			return p, func(p *page) {
+				p.goTo("/login")
+				p.fillSignIn(host, "gina", "pve", sim.DefaultPassword)
+				p.send(`.notice-warn`)
+			}
+		}},
 		{"containers-0", func(t *testing.T) (*page, func(p *page)) {
 			return containers(t, sim.Options{Empty: true}, "root", "pam", "/")
 		}},

@@ -313,6 +313,38 @@ func TestSecondFactor(t *testing.T) {
 	}
 }
 
+// A security key works at its host's own address alone: whoever has nothing else is told so, and what to do.
+func TestSecurityKeys(t *testing.T) {
+	b := newBench(t)
+	dc, host := b.newHost(t, sim.Options{})
+	const why, what = "bound to the web address of Proxmox itself", "Datacenter › Permissions › Two Factor"
+	for _, test := range []struct {
+		user  sim.User
+		kinds []any
+	}{
+		{sim.User{ID: "gina@pve"}, []any{}},
+		{sim.User{ID: "hugo@pve", TOTPSecret: sim.DefaultTOTPSecret}, []any{"totp"}},
+	} {
+		test.user.Password, test.user.SecurityKey = sim.DefaultPassword, true
+		if err := dc.AddUser(test.user); err != nil {
+			t.Fatal(err)
+		}
+		browser := b.browser(t)
+		r := browser.json("/api/auth/login", input(host, test.user.ID))
+		tfa, ok := r.json(t)["tfa"].(map[string]any)
+		if r.StatusCode != http.StatusOK || !ok || tfa["browserKey"] != true || !slices.Equal(tfa["kinds"].([]any), test.kinds) || browser.token() != "" {
+			t.Errorf("%s: %d %s", test.user.ID, r.StatusCode, r.body)
+		}
+		form := url.Values{"host": {host.Address()}, "username": {test.user.ID}, "password": {sim.DefaultPassword}, "fingerprint": {host.Fingerprint()}}
+		page := browser.form("/login", form)
+		alone := len(test.kinds) == 0
+		if page.StatusCode != http.StatusOK || !strings.Contains(page.body, why) || strings.Contains(page.body, what) != alone ||
+			strings.Contains(page.body, `name="code"`) == alone || browser.token() != "" {
+			t.Errorf("%s: %d %s", test.user.ID, page.StatusCode, page.body)
+		}
+	}
+}
+
 // A code is refused as late as a password: by what is known of the host when it comes, not when the password did.
 func TestRefusedCodes(t *testing.T) {
 	b := newBench(t)

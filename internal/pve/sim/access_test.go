@@ -260,7 +260,7 @@ func TestTOTPLocks(t *testing.T) {
 }
 
 func TestSecondFactorsLockAltogether(t *testing.T) {
-	f, err := newFactors("", DefaultRecoveryCodes())
+	f, err := newFactors("", DefaultRecoveryCodes(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ type factors struct {
 	lastStep int64  // the newest step whose code was accepted
 	recovery []string
 	used     []bool // for each recovery code
+	key      bool   // a WebAuthn key
 
 	totpFailures int
 	totpLocked   bool
@@ -36,8 +37,8 @@ type factors struct {
 
 var recoveryCode = regexp.MustCompile(`^[0-9a-f]{4}(-[0-9a-f]{4}){3}$`)
 
-func newFactors(totpSecret string, recoveryCodes []string) (factors, error) {
-	var f factors
+func newFactors(totpSecret string, recoveryCodes []string, key bool) (factors, error) {
+	f := factors{key: key}
 	if totpSecret != "" {
 		key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.TrimRight(totpSecret, "="))
 		if err != nil || len(key) == 0 {
@@ -60,14 +61,22 @@ func newFactors(totpSecret string, recoveryCodes []string) (factors, error) {
 type challenge struct {
 	TOTP     bool   `json:"totp,omitempty"`
 	Recovery *[]int `json:"recovery,omitempty"`
+	// WebAuthn is what a browser needs to have a key sign; only its being there matters here.
+	WebAuthn json.RawMessage `json:"webauthn,omitempty"`
 }
+
+// keyRequest is a request of the kind that a browser passes to a key, which signs it for the web address of rpId alone.
+const keyRequest = `{"publicKey":{"challenge":"c2ltdWxhdGVk","timeout":60000,"rpId":"pve.lan","allowCredentials":[{"type":"public-key","id":"a2V5"}],"userVerification":"preferred"}}`
 
 // challenge returns nil if the user has no second factor.
 func (f *factors) challenge() *challenge {
-	if f.totp == nil && len(f.recovery) == 0 {
+	if f.totp == nil && len(f.recovery) == 0 && !f.key {
 		return nil
 	}
 	c := &challenge{TOTP: f.totp != nil}
+	if f.key {
+		c.WebAuthn = json.RawMessage(keyRequest)
+	}
 	if len(f.recovery) > 0 {
 		left := []int{}
 		for i, used := range f.used {
@@ -85,7 +94,7 @@ func (f *factors) challenge() *challenge {
 func (c *challenge) encode() string {
 	text, err := json.Marshal(c)
 	if err != nil {
-		panic(err) // two plain fields
+		panic(err) // plain fields, and JSON that stands above
 	}
 	return "!tfa!" + strings.ReplaceAll(string(text), ":", "%3A")
 }
@@ -167,7 +176,7 @@ func totpCode(key []byte, step int64) string {
 // TOTP is the code that an authenticator program with the given base32 secret shows at a time, for those who print or
 // type one; "" if the secret is invalid.
 func TOTP(secret string, at time.Time) string {
-	f, err := newFactors(secret, nil)
+	f, err := newFactors(secret, nil, false)
 	if err != nil || f.totp == nil {
 		return ""
 	}

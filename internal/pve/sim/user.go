@@ -23,6 +23,7 @@ type User struct {
 	Groups        []string  // groups that exist
 	TOTPSecret    string    // base32; "" for none
 	RecoveryCodes []string  // each in the form xxxx-xxxx-xxxx-xxxx, hexadecimal
+	SecurityKey   bool      // a WebAuthn key: it is asked for, and works nowhere but in the host's own web interface
 	FirstName     string
 	LastName      string
 	Email         string
@@ -148,7 +149,7 @@ func (d *Datacenter) DisableUser(id string) error {
 }
 
 func (s *accessState) setUser(u User) error {
-	factors, err := newFactors(u.TOTPSecret, u.RecoveryCodes)
+	factors, err := newFactors(u.TOTPSecret, u.RecoveryCodes, u.SecurityKey)
 	if err != nil {
 		return fmt.Errorf("user %s: %w", u.ID, err)
 	}
