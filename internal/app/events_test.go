@@ -153,7 +153,8 @@ func TestChangesReachStreams(t *testing.T) {
 		begun := time.Now()
 		e := one.next(status, is(status))
 		took = append(took, time.Since(begun))
-		if again := other.next(status, is(status)); again != e {
+		// Versions begin with the replica that they are of.
+		if again := other.next(status, is(status)); again != e && (len(b.apps) == 1 || instance(again) == instance(e)) {
 			t.Errorf("one page was told\n%v\nand the other\n%v", e, again)
 		}
 	}
@@ -175,6 +176,11 @@ func TestChangesReachStreams(t *testing.T) {
 	if list := browser.get("/api/containers").json(t); list["version"] != e.id {
 		t.Logf("the list has version %v, the event %s: something else has changed since", list["version"], e.id)
 	}
+}
+
+func instance(e event) string {
+	of, _, _ := strings.Cut(e.id, ".")
+	return of
 }
 
 // However many watch, the host is asked the same, and nothing is left of them when they have gone.
@@ -208,8 +214,8 @@ func TestStreamsCostHostsNothing(t *testing.T) {
 	}
 	t.Logf("readings per minute: %.1f with one viewer, %.1f with 50", perMinute[1], perMinute[50])
 	// Each takes two seconds at least, whatever the machine is busy with.
-	if perMinute[1] > 33 || perMinute[50] > 33 {
-		t.Errorf("%v readings per minute, want 30", perMinute)
+	if perMinute[1] > 33 || perMinute[50] > float64(33*len(b.apps)) {
+		t.Errorf("%v readings per minute, want 30 by each program", perMinute)
 	}
 	for range 50 {
 		s := browser.stream("")
@@ -280,7 +286,7 @@ func TestAbuseStreamKeepsNoSessionAlive(t *testing.T) {
 func TestStreamResumes(t *testing.T) {
 	b := newBench(t)
 	dc, host := b.newHost(t, sim.Options{})
-	browser := b.browser(t)
+	browser := b.past(t) // versions are each program's own; see TestStreamsResumeElsewhere
 	browser.signIn(host, "root@pam")
 	version := browser.withAddresses().json(t)["version"].(string)
 	s := browser.stream("?version=" + version)
@@ -356,7 +362,7 @@ func (b *browser) withAddresses() reply {
 func TestContainersByVersion(t *testing.T) {
 	b := newBench(t)
 	dc, host := b.newHost(t, sim.Options{})
-	browser := b.browser(t)
+	browser := b.past(t) // versions are each program's own; see TestStreamsResumeElsewhere
 	browser.signIn(host, "root@pam")
 	b.advance(b.now().Truncate(10 * time.Second).Add(10 * time.Second).Sub(b.now())) // figures move every ten seconds
 	tag := browser.withAddresses().Header.Get("ETag")
