@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -310,6 +311,41 @@ func TestSecondFactor(t *testing.T) {
 	b.advance(5 * time.Minute)
 	if r := third.json("/api/auth/tfa", map[string]any{"challenge": challenge, "kind": "totp", "code": code()}); r.StatusCode != http.StatusUnauthorized || r.json(t)["code"] != "challenge_expired" {
 		t.Errorf("after five minutes: %d %s", r.StatusCode, r.body)
+	}
+}
+
+// A host that answers with the ticket of somebody else signs nobody in; another spelling of the same name is no somebody else.
+func TestTicketOfAnotherUser(t *testing.T) {
+	b := newBench(t)
+	loopback := forLoopback
+	var answers atomic.Value
+	host := newHostile(t, newAuthority(t).issue(t, &loopback), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			t.Error(err)
+		}
+		r.PostForm.Set("username", answers.Load().(string))
+		plausible(nil).ServeHTTP(w, r)
+	}))
+	for _, test := range []struct {
+		user string
+		in   bool
+	}{
+		{"root@pam", false}, {"alice@pam", false}, {"alic@pve", false},
+		{"Alice@pve", true}, {"alice@pve", true},
+	} {
+		answers.Store(test.user)
+		browser := b.browser(t)
+		r := browser.json("/api/auth/login", map[string]any{
+			"host": "127.0.0.1", "port": host.port(), "username": "alice@pve", "password": "x", "fingerprint": host.fingerprint(),
+		})
+		switch {
+		case test.in:
+			if r.StatusCode != http.StatusOK || browser.get("/api/auth/session").json(t)["userId"] != test.user {
+				t.Errorf("%s: %d %s", test.user, r.StatusCode, r.body)
+			}
+		case r.StatusCode != http.StatusUnauthorized || r.json(t)["detail"] != failure || browser.token() != "":
+			t.Errorf("%s: %d %s", test.user, r.StatusCode, r.body)
+		}
 	}
 }
 
