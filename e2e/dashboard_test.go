@@ -12,6 +12,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"berth/internal/pve/sim"
+	"berth/internal/replicatest"
 )
 
 // dashboard signs root in at a host of the default world.
@@ -21,7 +22,16 @@ func dashboard(t *testing.T, c *clock) (*page, *sim.Datacenter, *sim.Host) {
 	p := open(t, inProcess(t, c, host))
 	p.goTo("/login")
 	p.signIn(host, "root", "pam")
+	p.readEverywhere()
 	return p, dc, host
+}
+
+// readEverywhere has every replica read the hosts, each of which knows what it has read itself.
+func (p *page) readEverywhere() {
+	p.Helper()
+	if replicatest.Wanted() {
+		eval[bool](p, `(async () => { for (let i = 0; i < 8; i++) await (await fetch("/api/containers")).text(); return true; })()`)
+	}
 }
 
 func TestSearch(t *testing.T) {

@@ -389,6 +389,10 @@ func TestBulkRun(t *testing.T) {
 		t.Errorf("the panel says %s", got)
 	}
 	p.untilStatus(101, "stopped")
+	// The notice of what failed comes too, and lies over the corner that the panel is in.
+	p.until("the notice", `document.querySelector("#notices button")`)
+	p.click("#notices button")
+	p.until("it is gone", `document.querySelector("#notices").innerText === ""`)
 	p.click("[data-run=close]")
 	p.until("no panel", `document.getElementById("run-panel").hidden`)
 }
