@@ -110,7 +110,7 @@ func (p *person) ask(r *replica, method, path string, body any, cookie string) a
 		}
 	}
 	if got.status == http.StatusInternalServerError {
-		p.w.t.Errorf("%s %s: %s", method, path, got.body)
+		p.w.t.Errorf("%s %s: %s\n%s", method, path, got.body, r.logged(got.body))
 	}
 	return got
 }

@@ -1,6 +1,7 @@
 package outage
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -136,6 +137,23 @@ func (r *replica) at() (url string, up bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.url, !r.down
+}
+
+// logged is what the replica's log has under the error id of an answer.
+func (r *replica) logged(body string) string {
+	var e struct{ ErrorID string }
+	if json.Unmarshal([]byte(body), &e) != nil || e.ErrorID == "" {
+		return ""
+	}
+	r.mu.Lock()
+	text := r.process.log.String()
+	r.mu.Unlock()
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, e.ErrorID) {
+			return line
+		}
+	}
+	return "the log has nothing about it"
 }
 
 // settled waits until all replicas say that their stores answer.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"berth/internal/fault"
 	"berth/internal/pve"
 	"berth/internal/seal"
 )
@@ -93,7 +94,7 @@ func (r *Registry) genuine(ctx context.Context, rec Record) (Record, error) {
 func (r *Registry) Call(ctx context.Context, h Hash, call func(context.Context, pve.Ticket) error) error {
 	e, err := r.entry(ctx, h)
 	if err != nil {
-		return err
+		return unread(err)
 	}
 	_ = r.renewIfDue(ctx, e) // the old ticket may still do
 	ticket, generation, err := r.ticket(ctx, e)
@@ -116,6 +117,14 @@ func (r *Registry) Call(ctx context.Context, h Hash, call func(context.Context, 
 	return call(ctx, ticket)
 }
 
+// unread says of a session that was not read whether the store is to blame, which is no word about the session.
+func unread(err error) error {
+	if errors.Is(err, ErrNone) {
+		return err
+	}
+	return fault.StoreDown(err)
+}
+
 // short names a session in the log: enough to tell sessions apart, useless as anything else.
 func short(h Hash) string { return h.String()[:8] }
 
@@ -127,7 +136,7 @@ func (r *Registry) ticket(ctx context.Context, e *entry) (pve.Ticket, int64, err
 		return t, generation, nil
 	}
 	if err := r.reload(ctx, e); err != nil {
-		return pve.Ticket{}, 0, err
+		return pve.Ticket{}, 0, unread(err)
 	}
 	again, generation := e.sealed()
 	if bytes.Equal(again, sealed) {

@@ -2,9 +2,11 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
+	"berth/internal/fault"
 	"berth/internal/pve"
 	"berth/internal/session"
 )
@@ -62,4 +64,21 @@ func TestReloadDuringARenewal(t *testing.T) {
 	if got := b.ticket(t, s.Hash); got != "PVE:the-ticket+" || b.renewer.count.Load() != 1 {
 		t.Errorf("ticket %q after %d renewals, want one renewal", got, b.renewer.count.Load())
 	}
+}
+
+// A session that can't be looked up is no reason to give up on it, nor a fault that nobody knows: Berth's own store is away.
+func TestCallWhileTheStoreIsDown(t *testing.T) {
+	b := newBench(t)
+	token, s := b.start(t)
+	b.restart() // nothing is in memory
+	b.store.down.Store(true)
+	err := b.registry.Call(t.Context(), s.Hash, func(context.Context, pve.Ticket) error {
+		t.Error("it was called")
+		return nil
+	})
+	if fault.KindOf(err) != fault.Unavailable || !errors.Is(err, errDown) {
+		t.Errorf("%v, want that the store is down", err)
+	}
+	b.store.down.Store(false)
+	b.alive(t, token, true)
 }
