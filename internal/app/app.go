@@ -245,6 +245,9 @@ func reportFolder(ctx context.Context, folder string) {
 func reason(err error) error {
 	var path *os.PathError
 	var call *os.SyscallError
+	if f := fault.As(err); f != nil && f.Cause != nil {
+		err = f.Cause // its sentence is for visitors
+	}
 	switch {
 	case errors.As(err, &call):
 		return call.Err

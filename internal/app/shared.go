@@ -110,7 +110,7 @@ func (s shared) listen(nodes *node.Service, containers *container.Service) {
 func (s shared) ready(db *store.Store) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if err := db.Ping(ctx); err != nil {
-			if db.Shared() {
+			if f := fault.As(err); db.Shared() && (f == nil || f.Code != fault.DiskFullCode) {
 				return &fault.Error{Kind: fault.Unavailable, Code: "database_unavailable", Message: "PostgreSQL: it does not answer.", Cause: err}
 			}
 			return err

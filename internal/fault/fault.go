@@ -125,7 +125,22 @@ func NoSuch(what string) *Error {
 	return &Error{Kind: NotFound, Code: "not_found", Message: "There is no such " + what + "."}
 }
 
-// StoreDown says that a store of Berth's own did not answer. Nobody is signed out by it.
+// StoreDown says that a store of Berth's own did not answer. Nobody is signed out by it. A cause that says so already is returned
+// as it is, since it may know more.
 func StoreDown(cause error) *Error {
+	if f := As(cause); f != nil && f.Kind == Unavailable {
+		return f
+	}
 	return &Error{Kind: Unavailable, Code: "store_unavailable", Message: "Berth can't reach its own storage just now. Nothing is lost; try again in a moment.", Cause: cause}
+}
+
+// DiskFullCode is the code of DiskFull.
+const DiskFullCode = "disk_full"
+
+// DiskFull says that there is no room left where Berth's own database is.
+func DiskFull(cause error) *Error {
+	return &Error{
+		Kind: Unavailable, Code: DiskFullCode, Message: "The disk that Berth keeps its database on is full, so nothing can be changed just now. What was there is not lost.",
+		Hint: "Whoever runs Berth has to make room there; it goes on by itself then.", Cause: cause,
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,6 +23,30 @@ type pool struct {
 	statement, transaction time.Duration // 0 for no limit
 	// observe is told of every call; see Store.Observe.
 	observe func(operation string, took time.Duration, err error)
+	// full tells that something did not fit on the disk, until somebody finds that there is room again; see Store.Ping.
+	full atomic.Bool
+}
+
+// wrote notes how something ended that was to change the database, and returns what is to be said of it.
+func (p *pool) wrote(err error) error {
+	if !diskFull(err) {
+		return err
+	}
+	p.full.Store(true)
+	return fault.DiskFull(err)
+}
+
+// diskFull tells whether there was no room for what was to be written, on the disk or in what the program may use of it.
+func diskFull(err error) bool {
+	var ofFile *sqlite.Error
+	var ofServer *pgconn.PgError
+	switch {
+	case errors.As(err, &ofFile):
+		return ofFile.Code()&0xff == sqlite3.SQLITE_FULL || ofFile.Code() == sqlite3.SQLITE_IOERR_WRITE
+	case errors.As(err, &ofServer):
+		return ofServer.Code == "53100" // disk_full
+	}
+	return false
 }
 
 // observed tells of a call that is over.
@@ -68,7 +93,7 @@ func (p *pool) ExecContext(ctx context.Context, query string, args ...any) (resu
 		result, err = p.DB.ExecContext(ctx, query, args...)
 		return err
 	})
-	return result, err
+	return result, p.wrote(err)
 }
 
 // QueryContext reads rows. What changes rows and returns some of them belongs into a transaction: it is not repeated here.
@@ -90,7 +115,7 @@ func (p *pool) QueryRowContext(ctx context.Context, query string, args ...any) *
 func (p *pool) inTransaction(ctx context.Context, f func(*sql.Tx) error) (err error) {
 	began := time.Now()
 	defer func() { p.observed(opTransaction, began, err) }()
-	return repeat(ctx, p.transaction, func(ctx context.Context) error {
+	return p.wrote(repeat(ctx, p.transaction, func(ctx context.Context) error {
 		tx, err := p.BeginTx(ctx, nil)
 		if err != nil {
 			return err
@@ -100,7 +125,7 @@ func (p *pool) inTransaction(ctx context.Context, f func(*sql.Tx) error) (err er
 			return tooLate(ctx, err)
 		}
 		return tooLate(ctx, tx.Commit())
-	})
+	}))
 }
 
 // tooLate is an error of a transaction, which package sql ends by itself when its time is over: then that is the reason.

@@ -18,6 +18,7 @@ import (
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 
+	"berth/internal/fault"
 	"berth/internal/store/db"
 )
 
@@ -182,6 +183,22 @@ func removeCopies(path string) error {
 		if err := os.Remove(fmt.Sprintf("%s.before-%d", path, schema)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// roomNeeded is more than any change takes.
+const roomNeeded = 256 << 10
+
+// roomBeside tries whether more fits into the folder of a file.
+func roomBeside(path string) error {
+	probe, err := os.CreateTemp(filepath.Dir(path), ".room-*")
+	if err == nil {
+		_, err = probe.Write(make([]byte, roomNeeded))
+		err = errors.Join(err, probe.Close(), os.Remove(probe.Name()))
+	}
+	if err != nil {
+		return fault.DiskFull(err)
 	}
 	return nil
 }

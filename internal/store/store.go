@@ -81,12 +81,28 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Ping tells whether the database answers.
+// Ping tells whether the database answers, and whether there is room for more once something did not fit.
 func (s *Store) Ping(ctx context.Context) error {
+	if s.writer.full.Load() {
+		if err := s.room(ctx); err != nil {
+			return err
+		}
+		s.writer.full.Store(false)
+	}
 	_, err := s.queries.KeyCheck(ctx, s.reader)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
+	return err
+}
+
+// room tells whether changes fit on the database's disk. A server is asked for a small one. Beside a file that shows nothing, since
+// what failed may have left its log a little room.
+func (s *Store) room(ctx context.Context) error {
+	if s.shared == nil {
+		return roomBeside(s.place)
+	}
+	_, err := s.writer.ExecContext(ctx, "UPDATE installation SET epoch = epoch")
 	return err
 }
 
