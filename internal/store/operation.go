@@ -110,6 +110,7 @@ func (s *Store) EndOperation(ctx context.Context, id string, e task.Ending) (fir
 	err = s.inTransaction(ctx, func(tx *sql.Tx) error {
 		n, err := s.queries.EndOperation(ctx, tx, db.EndOperationParams{
 			ID: id, State: string(e.State), Error: e.Error, EndedAt: sql.NullInt64{Int64: e.At.UnixMilli(), Valid: true}, Seen: e.Seen,
+			Upid: e.UPID.String(),
 		})
 		if err != nil {
 			return err

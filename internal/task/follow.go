@@ -260,7 +260,7 @@ func (s *Service) finish(ctx context.Context, caller session.Caller, op Operatio
 
 // end stores the end of an operation, which gives its lock back. What has ended already stays as it is.
 func (s *Service) end(ctx context.Context, op Operation, e Ending) {
-	e.At = s.o.Now().UTC()
+	e.At, e.UPID = s.o.Now().UTC(), op.UPID
 	if _, err := s.o.Store.EndOperation(context.WithoutCancel(ctx), op.ID, e); err != nil {
 		s.o.Log.ErrorContext(ctx, "end of an operation not stored", "operation", op.ID, "state", string(e.State), "cause", err)
 	}

@@ -63,6 +63,8 @@ type Ending struct {
 	Error string
 	At    time.Time
 	Seen  bool
+	// UPID is of the task that it had become, in case that could not be stored by Accept. One that was stored stays.
+	UPID pve.UPID
 	// Entry is what the audit trail is to have of it; nil for nothing.
 	Entry *audit.Entry
 }

@@ -296,8 +296,10 @@ func (q *Queries) DriveRun(ctx context.Context, db DBTX, arg DriveRunParams) err
 }
 
 const endOperation = `-- name: EndOperation :execrows
-UPDATE operation SET state = ?1, error = ?2, ended_at = ?3, seen = ?4
-WHERE id = ?5 AND ended_at IS NULL
+UPDATE operation SET
+    state = ?1, error = ?2, ended_at = ?3, seen = ?4,
+    upid = CASE WHEN upid = '' THEN CAST(?5 AS TEXT) ELSE upid END
+WHERE id = ?6 AND ended_at IS NULL
 `
 
 type EndOperationParams struct {
@@ -305,6 +307,7 @@ type EndOperationParams struct {
 	Error   string
 	EndedAt sql.NullInt64
 	Seen    bool
+	Upid    string
 	ID      string
 }
 
@@ -314,6 +317,7 @@ func (q *Queries) EndOperation(ctx context.Context, db DBTX, arg EndOperationPar
 		arg.Error,
 		arg.EndedAt,
 		arg.Seen,
+		arg.Upid,
 		arg.ID,
 	)
 	if err != nil {

@@ -71,7 +71,9 @@ WHERE operation.cluster_id = sqlc.arg(cluster_id) AND operation.vmid = sqlc.arg(
     AND (operation.upid <> '' OR operation.state = 'sending');
 
 -- name: EndOperation :execrows
-UPDATE operation SET state = sqlc.arg(state), error = sqlc.arg(error), ended_at = sqlc.arg(ended_at), seen = sqlc.arg(seen)
+UPDATE operation SET
+    state = sqlc.arg(state), error = sqlc.arg(error), ended_at = sqlc.arg(ended_at), seen = sqlc.arg(seen),
+    upid = CASE WHEN upid = '' THEN CAST(sqlc.arg(upid) AS TEXT) ELSE upid END
 WHERE id = sqlc.arg(id) AND ended_at IS NULL;
 
 -- name: Operation :one

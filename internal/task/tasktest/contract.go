@@ -105,6 +105,21 @@ func Contract(t *testing.T, make func(t *testing.T) task.Store) {
 		}
 	})
 
+	t.Run("a task that was not stored is stored with the end", func(t *testing.T) {
+		s := make(t)
+		start(t, s, operation("a"))
+		end(t, s, "a", task.Ending{State: task.Done, UPID: upid(2)})
+		if got := find(t, s, "a"); got.UPID != upid(2) {
+			t.Errorf("%+v", got)
+		}
+		start(t, s, operation("b"))
+		must(t, s.Accept(ctx, "b", upid(3)))
+		end(t, s, "b", task.Ending{State: task.Failed})
+		if got := find(t, s, "b"); got.UPID != upid(3) {
+			t.Errorf("%+v", got)
+		}
+	})
+
 	t.Run("what the others on a container have become", func(t *testing.T) {
 		s := make(t)
 		others := func(id string, created time.Time, now time.Time) (tasks []pve.UPID, contended bool) {
