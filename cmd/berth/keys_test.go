@@ -229,7 +229,7 @@ func TestKilledRotationIsFinishedByTheNext(t *testing.T) {
 	whole := time.Since(began)
 
 	random := rand.New(rand.NewPCG(3, 9))
-	const instants = 8
+	const instants = 20
 	halfway := 0
 	for i := range instants {
 		folder := copyFolder(t, folder)

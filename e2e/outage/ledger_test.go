@@ -161,7 +161,7 @@ func (w *world) ended(r *replica, ack acknowledged) (op operation) {
 func (w *world) sessionsHold() {
 	w.t.Helper()
 	for _, p := range w.people {
-		for _, r := range w.replicas {
+		for _, r := range w.asked() {
 			for _, cookie := range p.sessions {
 				eventually(w.t, "an acknowledged session", func() bool {
 					got := p.ask(r, "GET", "/api/auth/session", nil, cookie)

@@ -96,10 +96,8 @@ func (p *person) ask(r *replica, method, path string, body any, cookie string) a
 		}
 	}
 	if got.err = err; err != nil {
-		if _, still := r.at(); up && still {
-			if now, _ := r.at(); now == url {
-				p.w.t.Errorf("%s %s: no answer from a replica that nobody killed: %v", method, path, err)
-			}
+		if !r.excused(url, up, err) {
+			p.w.t.Errorf("%s %s: no answer from a replica that nobody killed: %v", method, path, err)
 		}
 		return got
 	}
@@ -246,7 +244,8 @@ func (p *person) bounded(what string, got answer) {
 // only where there are containers to change.
 func (p *person) use(random *rand.Rand, vmids []int) {
 	changes := len(vmids) > 0
-	r := p.w.replicas[random.IntN(len(p.w.replicas))]
+	some := p.w.asked()
+	r := some[random.IntN(len(some))]
 	switch roll := random.IntN(20); {
 	case roll < 5:
 		got := p.ask(r, "GET", "/api/auth/session", nil, p.session())
@@ -280,9 +279,9 @@ func (p *person) use(random *rand.Rand, vmids []int) {
 		p.signIn(r)
 	case roll < 15 && changes:
 		p.mu.Lock()
-		some := len(p.sessions) > 2
+		several := len(p.sessions) > 2
 		p.mu.Unlock()
-		if some {
+		if several {
 			p.signOut(r)
 		}
 	case changes:

@@ -49,7 +49,7 @@ func buildAndRun(m *testing.M) int {
 
 // build makes the program of the module in a folder.
 func build(module, binary string) *exec.Cmd {
-	cmd := exec.Command("go", "build", "-o", binary, "./cmd/berth")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", binary, "./cmd/berth")
 	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	return cmd

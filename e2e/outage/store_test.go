@@ -74,7 +74,7 @@ func TestStoresFailUnderLoad(t *testing.T) {
 func (w *world) everybodyStayed() {
 	w.t.Helper()
 	for _, p := range w.people {
-		for _, r := range w.replicas {
+		for _, r := range w.asked() {
 			var got answer
 			for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 				cookie := p.session()

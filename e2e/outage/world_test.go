@@ -2,12 +2,15 @@ package outage
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,14 +25,23 @@ const (
 
 // world is an installation in use: replicas of the program, a simulated host, and people with containers of their own.
 type world struct {
-	t        *testing.T
-	dc       *sim.Datacenter
-	host     *sim.Host
-	env      []string // of each replica, beside what is its own
-	folder   string   // of the key, and of SQLite's file
-	replicas []*replica
-	people   []*person
-	ledger   ledger
+	t      *testing.T
+	dc     *sim.Datacenter
+	host   *sim.Host
+	env    []string // of each replica, beside what is its own
+	folder string   // of the key
+	people []*person
+	ledger ledger
+
+	mu       sync.Mutex
+	replicas []*replica // those that are asked
+}
+
+// asked are the replicas that requests go to.
+func (w *world) asked() []*replica {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.replicas)
 }
 
 // replica is a `berth serve`, which may be started again elsewhere.
@@ -42,6 +54,7 @@ type replica struct {
 	process *process
 	url     string
 	down    bool // killed, and not ready again
+	leaving bool // told to end: what it has not taken yet it takes no more
 }
 
 // newWorld makes the host and the people; replicas are begun by the test.
@@ -82,9 +95,11 @@ func newWorld(t *testing.T, env ...string) *world {
 func (w *world) begin(program string, env ...string) *replica {
 	w.t.Helper()
 	r := &replica{w: w, program: program, env: env, down: true}
-	w.replicas = append(w.replicas, r)
 	r.start()
 	r.ready()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.replicas = append(w.replicas, r)
 	return r
 }
 
@@ -95,7 +110,7 @@ func (w *world) settings() []string {
 	}, w.env...)
 }
 
-// start runs the replica's program, on a port of its own and with a data folder of its own unless SQLite's file is in it.
+// start runs the replica's program, on a port of its own and with a data folder of its own unless it was given one.
 func (r *replica) start() {
 	r.w.t.Helper()
 	data := r.w.t.TempDir()
@@ -156,10 +171,20 @@ func (r *replica) logged(body string) string {
 	return "the log has nothing about it"
 }
 
+// excused tells whether a request that began when the replica was at an address may have got no answer.
+func (r *replica) excused(url string, up bool, err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leaving && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)) {
+		return true
+	}
+	return !up || r.down || r.url != url
+}
+
 // settled waits until all replicas say that their stores answer.
 func (w *world) settled() {
 	w.t.Helper()
-	for i, r := range w.replicas {
+	for i, r := range w.asked() {
 		var last answer
 		deadline := time.Now().Add(patience)
 		for {
