@@ -1,6 +1,7 @@
 package outage
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -36,9 +37,10 @@ type acknowledged struct {
 // ledger is what was asked for and what was acknowledged.
 type ledger struct {
 	mu      sync.Mutex
-	asked   int          // sign-ins
-	entered int          // those that were acknowledged
-	sent    map[deed]int // requests for changes, whatever came of them
+	asked   int            // sign-ins
+	entered int            // those that were acknowledged
+	answers map[string]int // what came of sign-ins
+	sent    map[deed]int   // requests for changes, whatever came of them
 	changes []acknowledged
 	runs    []runBy
 }
@@ -48,13 +50,14 @@ type runBy struct {
 	run run
 }
 
-func (l *ledger) signIn(acknowledged bool) {
+func (l *ledger) signIn(got answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked++
-	if acknowledged {
+	if got.status == http.StatusOK {
 		l.entered++
 	}
+	l.answers[cmp.Or(got.code(), strconv.Itoa(got.status))]++
 }
 
 func (l *ledger) sending(vmid int, action string) {
@@ -137,6 +140,7 @@ func (w *world) balance(database *sql.DB, locks *redistest.Server) {
 	})
 	w.compare(all)
 	w.noLocks(database, locks)
+	t.Logf("sign-ins by answer: %v", l.answers)
 	t.Logf("%d of %d sign-ins, %d changes and %d runs were acknowledged; %d operations", l.entered, l.asked, len(l.changes), len(l.runs), len(all))
 	if l.entered == 0 || len(all) == 0 {
 		t.Error("nothing happened, so this test showed nothing")

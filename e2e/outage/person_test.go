@@ -116,7 +116,7 @@ func (p *person) ask(r *replica, method, path string, body any, cookie string) a
 // signIn signs in once more. The session counts as acknowledged if the answer says so.
 func (p *person) signIn(r *replica) answer {
 	got := p.ask(r, "POST", "/api/auth/login", p.w.credentials(p.user), "")
-	p.w.ledger.signIn(got.status == http.StatusOK)
+	p.w.ledger.signIn(got)
 	if got.status == http.StatusOK {
 		if got.cookie == "" {
 			p.w.t.Errorf("a sign-in without a cookie: %s", got.body)

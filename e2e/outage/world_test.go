@@ -65,7 +65,7 @@ func newWorld(t *testing.T, env ...string) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, dc: dc, env: env, folder: t.TempDir()}
-	w.ledger.sent = map[deed]int{}
+	w.ledger.sent, w.ledger.answers = map[deed]int{}, map[string]int{}
 	if w.host, err = dc.Listen("", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}

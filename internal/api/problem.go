@@ -60,7 +60,7 @@ var kinds = map[string]fault.Kind{
 
 // common are the kinds of problems that any route can answer with, as the document's text explains them.
 const common = "Any request can also be answered with 400 malformed_request, 413 body_too_large, 415 unsupported_media_type, " +
-	"421 unknown_host, 500 internal_error or 503 store_unavailable, and one that changes something with 403 cross_origin if a browser " +
+	"421 unknown_host, 500 internal_error, 503 store_unavailable or 503 disk_full, and one that changes something with 403 cross_origin if a browser " +
 	"sent it from another site."
 
 // problemsOf are the codes that a route can answer with, by status, in order.
