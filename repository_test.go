@@ -227,7 +227,11 @@ func TestDocumentationLinks(t *testing.T) {
 	})
 }
 
-// TestThreatModel: each attack that is tested stands in docs/security.md, and each test that stands there is in the code.
+// testNames finds the tests that a document names.
+var testNames = regexp.MustCompile("`((?:Test|Fuzz)\\w+)`")
+
+// TestThreatModel: each attack that is tested stands in docs/security.md, and each test that stands there is in the code. So is each
+// that docs/operations.md names.
 func TestThreatModel(t *testing.T) {
 	const document = "docs/security.md"
 	text, err := os.ReadFile(document)
@@ -235,7 +239,7 @@ func TestThreatModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := map[string]bool{}
-	for _, found := range regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllSubmatch(text, -1) {
+	for _, found := range testNames.FindAllSubmatch(text, -1) {
 		named[string(found[1])] = true
 	}
 	attacks, there := 0, map[string]bool{}
@@ -260,6 +264,15 @@ func TestThreatModel(t *testing.T) {
 	for name := range named {
 		if !there[name] {
 			t.Errorf("%s names %s, which is not there", document, name)
+		}
+	}
+	const faults = "docs/operations.md"
+	if text, err = os.ReadFile(faults); err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range testNames.FindAllSubmatch(text, -1) {
+		if name := string(found[1]); !there[name] {
+			t.Errorf("%s names %s, which is not there", faults, name)
 		}
 	}
 	if attacks < 50 {
