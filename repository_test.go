@@ -185,6 +185,18 @@ func TestFileLengths(t *testing.T) {
 			}
 		}
 	}
+	walk(t, func(path string) {
+		if !slices.Contains([]string{".templ", ".ts", ".css", ".mjs"}, filepath.Ext(path)) || strings.Contains(filepath.ToSlash(path), "/static/dist/") {
+			return
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines := bytes.Count(text, []byte("\n")); lines > most {
+			t.Errorf("%s has %d lines: at most %d can be taken in", path, lines, most)
+		}
+	})
 }
 
 // TestNoRootPasswordInEnvironment keeps out the variables with which other dashboards are given one powerful account. They
