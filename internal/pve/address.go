@@ -36,8 +36,9 @@ type InputError struct {
 func (e *InputError) Error() string { return e.Field + ": " + e.Message }
 
 // ParseAddress reads the host and port fields of a form as people fill them: a DNS name, an IPv4 address, an IPv6 address
-// with or without brackets, any of them with ":port", or a pasted "https://pve.lan:8006/". A port in the host text wins
-// over port; where neither names one (port is 0) it is DefaultPort. Every error is an *InputError for "host" or "port".
+// with or without brackets, any of them with ":port", or a pasted "https://pve.lan:8006/", also with the state of PVE's web
+// interface behind it. A port in the host text wins over port; where neither names one (port is 0) it is DefaultPort. Every
+// error is an *InputError for "host" or "port".
 //
 // Names are ASCII; underscores are let through, since names in private networks have them. Names that end in a number
 // and aren't IPv4 addresses ("127.1", "0x7f.1", "2130706433") are refused, because resolvers disagree about them.
@@ -51,6 +52,7 @@ func ParseAddress(host string, port int) (Address, error) {
 	if host == "" {
 		return Address{}, invalidHost("Proxmox host is required")
 	}
+	host = withoutUIState(host)
 	if err := checkHostText(host); err != nil {
 		return Address{}, err
 	}
@@ -87,6 +89,18 @@ func ParseAddress(host string, port int) (Address, error) {
 const portMessage = "Port must be a whole number from 1 to 65535"
 
 func invalidHost(message string) *InputError { return &InputError{Field: "host", Message: message} }
+
+// withoutUIState cuts what PVE's web interface keeps of its own state in the address that people copy, as in
+// "https://pve.lan:8006/#v1:0:=node%2Fpve:4" (pve-manager StateProvider.js). Browsers send it nowhere. What does not look like
+// that stays, to be refused.
+func withoutUIState(s string) string {
+	before, state, found := strings.Cut(s, "/#v1:")
+	unlike := func(r rune) bool { return r <= ' ' || r >= 0x7f }
+	if !found || len(state) > 500 || !strings.Contains(before, "://") || strings.ContainsFunc(state, unlike) {
+		return s
+	}
+	return before
+}
 
 // checkHostText refuses what can stand in no host, port or link, whatever its form.
 func checkHostText(s string) error {
