@@ -389,12 +389,50 @@ func TestBulkRun(t *testing.T) {
 		t.Errorf("the panel says %s", got)
 	}
 	p.untilStatus(101, "stopped")
-	// The notice of what failed comes too, and lies over the corner that the panel is in.
-	p.until("the notice", `document.querySelector("#notices button")`)
-	p.click("#notices button")
-	p.until("it is gone", `document.querySelector("#notices").innerText === ""`)
 	p.click("[data-run=close]")
 	p.until("no panel", `document.getElementById("run-panel").hidden`)
+	// What failed has been seen there, and is no notice any more.
+	p.until("no notice", `document.getElementById("notices").childElementCount === 0`)
+	p.goTo("/tasks")
+	if got := p.text("#notices"); got != "" {
+		t.Errorf("seen already, and a notice again: %s", got)
+	}
+}
+
+// TestRunPanelAndNotices: what fails in a run is told by its panel as long as that is open, and by a notice once it was closed
+// before the end.
+func TestRunPanelAndNotices(t *testing.T) {
+	t.Parallel()
+	p, dc, _ := dashboard(t, &clock{})
+	dc.FailTasks("no space left", 101)
+	dc.HoldTasks(true)
+	p.goTo("/?tag=family")
+	p.until("the list", `document.querySelector("#rows tr")`)
+	run := func() {
+		t.Helper()
+		p.click(row(101) + " [name=ref]")
+		p.until("the bar", `document.querySelector(".bulk-on")`)
+		p.click("[data-bulk=reboot]")
+		p.until("a dialog", `document.querySelector("#ask[open] form")`)
+		p.press(kb.Enter)
+		p.until("a panel", `!document.getElementById("run-panel").hidden`)
+	}
+	run()
+	dc.HoldTasks(false)
+	p.until("its end", `document.getElementById("run-panel").dataset.ended === "true" && document.querySelector("#run-panel").innerText.includes("no space left")`)
+	asked := eval[int](p, `performance.getEntriesByName(new URL(document.getElementById("notices").dataset.live, location.href).href).length`)
+	p.until("the notices asked for again", fmt.Sprintf(`performance.getEntriesByName(new URL(document.getElementById("notices").dataset.live, location.href).href).length > %d`, asked))
+	if got := p.text("#notices"); got != "" {
+		t.Errorf("told twice: %s", got)
+	}
+	p.click("[data-run=close]")
+	p.until("no panel", `document.getElementById("run-panel").hidden`)
+
+	dc.HoldTasks(true)
+	run()
+	p.click("[data-run=close]")
+	dc.HoldTasks(false)
+	p.until("the notice", `document.getElementById("notices").innerText.includes("no space left")`)
 }
 
 // The shape and the columns are remembered for the identity, in every browser.

@@ -3,6 +3,7 @@ import { sessionEnded, sitePath } from "./connection";
 import { ask, closeDialog } from "./dialog";
 import { refresh } from "./fleetlist";
 import { clearSelection, selection } from "./fleetpick";
+import { hasten, send } from "./live";
 import { note } from "./note";
 
 // What is done to many containers in one go: asked for in a dialog, and followed in a panel until the last one has ended.
@@ -85,7 +86,17 @@ async function begin(form: HTMLFormElement): Promise<void> {
 
 function follow(id: string): void {
   followed = id;
+  leaveOut(id);
   void look();
+}
+
+/** The panel tells what fails in its run, so the notices of the page leave that out as long as it is open. */
+function leaveOut(run?: string): void {
+  const notices = document.getElementById("notices");
+  const live = sitePath("/tasks/glance") + (run ? `?but=${encodeURIComponent(run)}` : "");
+  if (!notices || notices.dataset.live === live) return;
+  notices.dataset.live = live;
+  hasten(notices.id);
 }
 
 async function look(): Promise<void> {
@@ -123,9 +134,14 @@ async function cancel(): Promise<void> {
 
 function close(): void {
   followed = undefined;
+  const run = sessionStorage.getItem(remembered);
   sessionStorage.removeItem(remembered);
   const shown = panel();
-  if (shown) shown.hidden = true;
+  if (!shown) return;
+  // Whoever closes the panel of a run that has ended has seen what failed.
+  if (run && !shown.hidden && shown.dataset.ended === "true") void send(sitePath(`/notices/${encodeURIComponent(run)}/seen`));
+  shown.hidden = true;
+  leaveOut();
 }
 
 function show(run: Run): void {
@@ -141,6 +157,8 @@ function show(run: Run): void {
     [count("sending", "running"), "under way"],
     [count("waiting"), "waiting"],
   ].filter(([n]) => n !== 0);
+  // One that the page came with stays where it is, rather than that everything below it moves.
+  if (!run.operations.some(({ id }) => document.getElementById(`notice-${id}`))) leaveOut(run.id);
   shown.hidden = false;
   shown.dataset.ended = String(run.ended);
   text(shown.querySelector("h2"), `${labels[run.action] ?? run.action}: ${containersText(all)}`);

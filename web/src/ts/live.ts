@@ -24,7 +24,7 @@ export function startLive(): void {
     const form = event.target;
     if (!(form instanceof HTMLFormElement) || form.dataset.quiet === undefined) return;
     event.preventDefault();
-    void quietly(form);
+    void send(form.action);
   });
   for (const log of document.querySelectorAll<HTMLElement>("[data-scroll]")) log.scrollTop = log.scrollHeight;
 }
@@ -49,10 +49,10 @@ async function ask(part: HTMLElement): Promise<void> {
   }
 }
 
-/** Sends a form without leaving the page; the answer has the parts that have changed. */
-async function quietly(form: HTMLFormElement): Promise<void> {
+/** Sends what needs no more than its address, without leaving the page; the answer has the parts that have changed. */
+export async function send(action: string): Promise<void> {
   try {
-    const response = await fetch(form.action, { method: "POST", headers: { "HX-Request": "true" } });
+    const response = await fetch(action, { method: "POST", headers: { "HX-Request": "true" } });
     if (answered(response) && response.ok) show(await response.text());
   } catch {
     unanswered();
