@@ -42,12 +42,13 @@ const (
 // share, such as internal/session/sessiontest, may import what features may and needs no line.
 var mayImport = map[string]string{
 	"cmd/berth":    "internal/app internal/bench internal/client internal/config internal/pve/sim " + features + " " + leaves,
-	"internal/app": "internal/config internal/metrics internal/pve/sim " + adapters + " " + features + " " + leaves,
+	"internal/app": "internal/config internal/metrics internal/trace internal/pve/sim " + adapters + " " + features + " " + leaves,
 
 	"internal/client":     "internal/fault",   // it knows the API as any program does
 	"internal/bench":      "internal/pve/sim", // it measures the program from outside
 	"internal/config":     leaves,
 	"internal/metrics":    "",                                        // it is told everything by hooks
+	"internal/trace":      "",                                        // and so is this
 	"internal/api":        "internal/web " + features + " " + leaves, // its routes stand in web's table
 	"internal/web":        "internal/web/view internal/web/static " + features + " " + leaves,
 	"internal/web/view":   "internal/web/static",

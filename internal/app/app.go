@@ -26,6 +26,7 @@ import (
 	"berth/internal/store"
 	"berth/internal/task"
 	"berth/internal/token"
+	"berth/internal/trace"
 	"berth/internal/web"
 )
 
@@ -89,7 +90,8 @@ type App struct {
 	containers *container.Service
 	tasks      *task.Service
 	routes     []web.Route
-	metrics    *meter // nil without --metrics-listen
+	metrics    *meter        // nil without --metrics-listen
+	traces     *trace.Tracer // nil without --traces-endpoint
 	tls        *tls.Config
 	// Fingerprint is of the certificate that Berth made itself, as PVE writes fingerprints; empty without --tls self.
 	Fingerprint string
@@ -129,17 +131,20 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		return nil, err
 	}
 
+	a.traces = newTracer(settings, o.version)
+	told := watchers{a.metrics, a.traces}
+
 	a.folder = settings.Data
 	if a.store, err = openStore(ctx, settings); err != nil {
 		return nil, err
 	}
-	a.metrics.observeStore(a.store)
+	told.store(a.store)
 	sealer, err := openSealer(ctx, a.store, settings, o.now)
 	if err != nil {
 		return nil, err
 	}
 
-	if a.shared, err = share(ctx, settings, a.store, sealer, a.metrics.redis(), o.now); err != nil {
+	if a.shared, err = share(ctx, settings, a.store, sealer, told.redis(), o.now); err != nil {
 		return nil, err
 	}
 
@@ -159,6 +164,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	if o.pve.Now == nil {
 		o.pve.Now = o.now
 	}
+	o.pve.Observe = told.hosts()
 	a.client = pve.NewClient(o.pve)
 	a.hosts = auth.NewHosts(auth.HostsOptions{Store: a.shared.hosts, Client: a.client, Sealer: sealer, Policy: policy(settings, a.listener.Addr()), Now: o.now})
 	a.trail = audit.NewTrail(audit.Options{Store: a.store, Now: o.now, Kept: settings.AuditKept})
@@ -166,7 +172,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 		return nil, err
 	}
 	a.sessions = session.NewRegistry(session.Options{
-		Store: a.shared.sessions, Sealer: sealer, Renewer: a.metrics.renewer(a.hosts), Now: o.now, Idle: settings.SessionIdle, Absolute: settings.SessionMax,
+		Store: a.shared.sessions, Sealer: sealer, Renewer: told.renewer(a.hosts), Now: o.now, Idle: settings.SessionIdle, Absolute: settings.SessionMax,
 		Lost: auth.SessionLost(a.trail), Ended: auth.SessionEnded(a.trail), Vouches: a.hosts.Permitted,
 		Proven: a.shared.proven, Lease: a.shared.lease,
 	})
@@ -195,7 +201,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	a.shared.listen(a.nodes, a.containers)
 	site := web.NewSite(web.Options{
 		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Now: o.now, Ready: a.shared.ready(a.store),
-		Answered: a.metrics.answered(), SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
+		Begin: told.begin(), Answered: told.answered(), Streaming: told.streaming(), SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,
 	})
@@ -466,6 +472,9 @@ func (a *App) Close() error {
 		a.client.Close()
 	}
 	a.shared.close()
+	if a.traces != nil {
+		a.traces.Close()
+	}
 	if a.store != nil {
 		problems = append(problems, a.store.Close())
 	}

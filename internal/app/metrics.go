@@ -13,8 +13,6 @@ import (
 	"berth/internal/metrics"
 	"berth/internal/pve"
 	"berth/internal/session"
-	"berth/internal/store"
-	"berth/internal/web"
 )
 
 // meter hangs the metrics on the hooks of the other parts, and serves them at an address of their own. Of a nil meter all hooks
@@ -72,36 +70,11 @@ func (m *meter) close() error {
 	return err
 }
 
-func (m *meter) observeStore(s *store.Store) {
-	if m == nil {
-		return
-	}
-	name := "sqlite"
-	if s.Shared() {
-		name = "postgresql"
-	}
-	s.Observe(func(operation string, took time.Duration, err error) { m.Store(name, operation, took, err) })
-}
-
-func (m *meter) redis() func(time.Duration, error) {
-	if m == nil {
-		return nil
-	}
-	return func(took time.Duration, err error) { m.Store("redis", "call", took, err) }
-}
-
 func (m *meter) stepped() func(auth.SignInResult) {
 	if m == nil {
 		return nil
 	}
 	return func(r auth.SignInResult) { m.SignIn(string(r)) }
-}
-
-func (m *meter) answered() func(web.Answered) {
-	if m == nil {
-		return nil
-	}
-	return func(a web.Answered) { m.Request(a.Method, a.Path, a.Status, a.Took, a.Stream) }
 }
 
 // renewer counts the renewals of another.

@@ -40,7 +40,7 @@ type shared struct {
 
 // share connects to Redis, if there is to be one. The database is db, and sealer may be nil for an operator, who has none;
 // observe is told of calls to Redis, and may be nil too.
-func share(ctx context.Context, settings config.Settings, db *store.Store, sealer *seal.Sealer, observe func(time.Duration, error), now func() time.Time) (shared, error) {
+func share(ctx context.Context, settings config.Settings, db *store.Store, sealer *seal.Sealer, observe func(context.Context, time.Duration, error), now func() time.Time) (shared, error) {
 	if settings.Redis == "" {
 		return shared{
 			hosts: db, sessions: db, pending: auth.NewMemoryPending(now), openID: auth.NewMemoryOpenID(now), waiting: node.NewMemoryWaiting(now),

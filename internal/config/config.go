@@ -49,7 +49,8 @@ type Serve struct {
 	BasePath       string   `placeholder:"PATH" env:"BERTH_BASE_PATH" help:"Path below which a proxy serves Berth, for example /berth. Default: that of --public-url."`
 	TrustedProxies []string `placeholder:"CIDR" env:"BERTH_TRUSTED_PROXIES" help:"Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."`
 	MetricsListen  string   `placeholder:"HOST:PORT" env:"BERTH_METRICS_LISTEN" help:"Address of its own to serve metrics on, for Prometheus: /metrics, without TLS or a password. Default: none."`
-	AuditDays      string   `placeholder:"DAYS" default:"90" env:"BERTH_AUDIT_DAYS" help:"How long the audit trail is kept."`
+	Traces
+	AuditDays string `placeholder:"DAYS" default:"90" env:"BERTH_AUDIT_DAYS" help:"How long the audit trail is kept."`
 	Log
 }
 
@@ -98,6 +99,9 @@ type Settings struct {
 
 	// MetricsListen is where metrics are served, host:port; empty for nowhere.
 	MetricsListen string
+
+	// Traces is where traces are sent.
+	Traces TraceSettings
 
 	Log LogSettings
 }
@@ -157,6 +161,8 @@ func (s Serve) Check() (Settings, error) {
 			p.add("metrics-listen", "BERTH_METRICS_LISTEN", "%s", why)
 		}
 	}
+
+	out.Traces = s.Traces.check(&p)
 
 	out.Data = s.Data
 	if out.Data == "" {

@@ -32,6 +32,7 @@ func (s *Service) Call(ctx context.Context, caller session.Caller, id string, ca
 	if err != nil {
 		return err
 	}
+	ctx = pve.WithNode(ctx, id)
 	if r.Credential == BySession {
 		return s.callWithTicket(ctx, caller, r.LoginHost, call)
 	}

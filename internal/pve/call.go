@@ -150,7 +150,11 @@ type answer struct {
 
 // do makes a call within its one time limit. Only a GET is sent again, and only when the network or a proxy on the way
 // failed: whatever else was sent may have been acted upon.
-func (h *Host) do(ctx context.Context, c *call) (answer, error) {
+func (h *Host) do(ctx context.Context, c *call) (a answer, err error) {
+	if h.client.options.Observe != nil {
+		began := time.Now()
+		defer func(ctx context.Context) { h.called(ctx, c, began, a, err) }(ctx)
+	}
 	limit := h.client.options.CallTimeout
 	if c.signIn {
 		limit = h.client.options.SignInTimeout

@@ -46,6 +46,8 @@ type Options struct {
 	Forbidden func(netip.AddrPort) bool
 	// Control, as of net.Dialer, is asked after the built-in guard and Forbidden; an error refuses the address.
 	Control func(network, address string, c syscall.RawConn) error
+	// Observe is told of every call when it is over, its attempts as one. It must not wait, and may be nil.
+	Observe func(context.Context, Called)
 	// Resolver looks up names; nil means net.DefaultResolver.
 	Resolver *net.Resolver
 	// LookupLocal finds a .local name that the resolver does not know; nil means one Multicast DNS query of at most 1 s.

@@ -43,8 +43,8 @@ type Options struct {
 	Roots *x509.CertPool
 	// Wait is how long Open waits for a Redis that does not answer.
 	Wait time.Duration
-	// Observe is told of every call: how long it took, and whether it failed. It must not wait, and may be nil.
-	Observe func(took time.Duration, err error)
+	// Observe is told of every call, with its context: how long it took, and whether it failed. It must not wait, and may be nil.
+	Observe func(ctx context.Context, took time.Duration, err error)
 	Log     *slog.Logger
 }
 
@@ -53,7 +53,7 @@ type Options struct {
 type Client struct {
 	redis   rueidis.Client
 	pulse   *pulse
-	observe func(took time.Duration, err error)
+	observe func(ctx context.Context, took time.Duration, err error)
 	// Address names the server in errors and logs, without user and password.
 	Address string
 }
@@ -259,20 +259,20 @@ func (c *Client) Proven() uint64 { return c.pulse.proven() }
 func (c *Client) Watch(changed func(key string)) { c.pulse.changed.Store(&changed) }
 
 // observed tells of a call that is over. That there is nothing under a key is an answer.
-func (c *Client) observed(began time.Time, err error) {
+func (c *Client) observed(ctx context.Context, began time.Time, err error) {
 	if c.observe == nil {
 		return
 	}
 	if rueidis.IsRedisNil(err) {
 		err = nil
 	}
-	c.observe(time.Since(began), err)
+	c.observe(ctx, time.Since(began), err)
 }
 
 // do makes one call.
 func (c *Client) do(ctx context.Context, cmd rueidis.Completed) (result rueidis.RedisResult) {
 	began := time.Now()
-	defer func() { c.observed(began, result.Error()) }()
+	defer func(ctx context.Context) { c.observed(ctx, began, result.Error()) }(ctx)
 	if err := c.pulse.unreachable(); err != nil {
 		return rueidis.NewErrorResult(err)
 	}
@@ -287,7 +287,7 @@ func (c *Client) doAll(ctx context.Context, cmds ...rueidis.Completed) (_ []ruei
 		return nil, nil
 	}
 	began := time.Now()
-	defer func() { c.observed(began, err) }()
+	defer func(ctx context.Context) { c.observed(ctx, began, err) }(ctx)
 	if err := c.pulse.unreachable(); err != nil {
 		return nil, err
 	}
@@ -305,7 +305,7 @@ func (c *Client) doAll(ctx context.Context, cmds ...rueidis.Completed) (_ []ruei
 // run runs a script, on keys of one slot.
 func (c *Client) run(ctx context.Context, script *rueidis.Lua, keys, args []string) (result rueidis.RedisResult) {
 	began := time.Now()
-	defer func() { c.observed(began, result.Error()) }()
+	defer func(ctx context.Context) { c.observed(ctx, began, result.Error()) }(ctx)
 	if err := c.pulse.unreachable(); err != nil {
 		return rueidis.NewErrorResult(err)
 	}
@@ -317,7 +317,7 @@ func (c *Client) run(ctx context.Context, script *rueidis.Lua, keys, args []stri
 // runAll runs a script many times, in one go; each on keys of one slot. The error is the first of all.
 func (c *Client) runAll(ctx context.Context, script *rueidis.Lua, calls []rueidis.LuaExec) (_ []rueidis.RedisResult, err error) {
 	began := time.Now()
-	defer func() { c.observed(began, err) }()
+	defer func(ctx context.Context) { c.observed(ctx, began, err) }(ctx)
 	if err := c.pulse.unreachable(); err != nil {
 		return nil, err
 	}

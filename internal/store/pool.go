@@ -22,7 +22,7 @@ type pool struct {
 	*sql.DB
 	statement, transaction time.Duration // 0 for no limit
 	// observe is told of every call; see Store.Observe.
-	observe func(operation string, took time.Duration, err error)
+	observe func(ctx context.Context, operation string, took time.Duration, err error)
 	// full tells that something did not fit on the disk, until somebody finds that there is room again; see Store.Ping.
 	full atomic.Bool
 }
@@ -50,14 +50,14 @@ func diskFull(err error) bool {
 }
 
 // observed tells of a call that is over.
-func (p *pool) observed(operation string, began time.Time, err error) {
+func (p *pool) observed(ctx context.Context, operation string, began time.Time, err error) {
 	if p.observe == nil {
 		return
 	}
 	if !isFailure(operation, err) {
 		err = nil
 	}
-	p.observe(operation, time.Since(began), err)
+	p.observe(ctx, operation, time.Since(began), err)
 }
 
 // isFailure tells whether the database is to blame for an error: not for a row that is there already, for whoever went away, nor
@@ -88,7 +88,7 @@ const (
 // ExecContext runs a statement of its own.
 func (p *pool) ExecContext(ctx context.Context, query string, args ...any) (result sql.Result, err error) {
 	began := time.Now()
-	defer func() { p.observed(opWrite, began, err) }()
+	defer func() { p.observed(ctx, opWrite, began, err) }()
 	err = repeat(ctx, p.statement, func(ctx context.Context) error {
 		result, err = p.DB.ExecContext(ctx, query, args...)
 		return err
@@ -100,7 +100,7 @@ func (p *pool) ExecContext(ctx context.Context, query string, args ...any) (resu
 func (p *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	began := time.Now()
 	rows, err := p.DB.QueryContext(limited(ctx, p.statement), query, args...)
-	p.observed(opRead, began, err)
+	p.observed(ctx, opRead, began, err)
 	return rows, err
 }
 
@@ -108,13 +108,13 @@ func (p *pool) QueryContext(ctx context.Context, query string, args ...any) (*sq
 func (p *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	began := time.Now()
 	row := p.DB.QueryRowContext(limited(ctx, p.statement), query, args...)
-	p.observed(opRead, began, row.Err())
+	p.observed(ctx, opRead, began, row.Err())
 	return row
 }
 
 func (p *pool) inTransaction(ctx context.Context, f func(*sql.Tx) error) (err error) {
 	began := time.Now()
-	defer func() { p.observed(opTransaction, began, err) }()
+	defer func() { p.observed(ctx, opTransaction, began, err) }()
 	return p.wrote(repeat(ctx, p.transaction, func(ctx context.Context) error {
 		tx, err := p.BeginTx(ctx, nil)
 		if err != nil {

@@ -65,7 +65,7 @@ func (s *Store) whole(ctx context.Context) error {
 
 // Observe sets who is told of every call to the database: whether it read, wrote or was a transaction, until its first row, and
 // whether the database failed. It must not wait, and must be set before the Store is used.
-func (s *Store) Observe(told func(operation string, took time.Duration, err error)) {
+func (s *Store) Observe(told func(ctx context.Context, operation string, took time.Duration, err error)) {
 	s.reader.observe, s.writer.observe = told, told
 }
 

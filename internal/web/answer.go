@@ -125,6 +125,9 @@ func (s *Site) answerError(w http.ResponseWriter, r *http.Request, shape Shape, 
 		return // nobody is listening any more
 	}
 	f, id := explain(r.Context(), r, err)
+	if answer, ok := w.(*answerWriter); ok {
+		answer.errorID = id
+	}
 	sayRetryAfter(w, f)
 	signedOut := f.Kind == fault.Unauthenticated && f.Code == fault.SignInRequired().Code
 	if signedOut {

@@ -15,6 +15,8 @@ type Answered struct {
 	// Status is 0 if the client got no answer, or the half of one.
 	Status int
 	Took   time.Duration
+	// ErrorID is what the log has the cause of a failure under; empty if there is nothing to look up.
+	ErrorID string
 	// Stream tells of an event stream, which lasts as long as somebody watches.
 	Stream bool
 }
@@ -26,7 +28,7 @@ func (s *Site) answered(r *http.Request, w *answerWriter, began time.Time) {
 	if s.o.Answered == nil && !logs {
 		return
 	}
-	a := Answered{Status: w.status, Took: time.Since(began), Stream: w.Header().Get("Content-Type") == eventStreamType}
+	a := Answered{Status: w.status, Took: time.Since(began), ErrorID: w.errorID, Stream: w.Header().Get("Content-Type") == eventStreamType}
 	switch {
 	case w.broken, !w.begun && ctx.Err() != nil:
 		a.Status = 0
@@ -37,7 +39,7 @@ func (s *Site) answered(r *http.Request, w *answerWriter, began time.Time) {
 		a.Method, a.Path = w.route.Method, w.route.Path
 	}
 	if s.o.Answered != nil {
-		s.o.Answered(a)
+		s.o.Answered(ctx, a)
 	}
 	if logs {
 		// The path that was asked for may hold what somebody typed; that of the route doesn't.
@@ -51,6 +53,9 @@ func (s *Site) recoverPanics(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := &answerWriter{ResponseWriter: w}
 		began := time.Now()
+		if s.o.Begin != nil {
+			r = r.WithContext(s.o.Begin(r.Context(), traceparentOf(r)))
+		}
 		defer func() {
 			p := recover()
 			if p == nil {
@@ -64,7 +69,7 @@ func (s *Site) recoverPanics(next http.Handler) http.Handler {
 			}
 			err := fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			if answer.begun {
-				explain(r.Context(), r, err)
+				_, answer.errorID = explain(r.Context(), r, err)
 				panic(http.ErrAbortHandler)
 			}
 			// What was said of the answer that there was to be does not hold for this one.
@@ -84,6 +89,22 @@ type answerWriter struct {
 	begun, broken bool
 	status        int    // 0 for one that began without a word about it
 	route         *Route // nil while none was reached
+	errorID       string // see Answered
+}
+
+// traceparentOf is the trace that a request is a part of, if a trusted proxy says so.
+func traceparentOf(r *http.Request) string {
+	if values := r.Header.Values("Traceparent"); len(values) == 1 && arrivalOf(r.Context()).trusted {
+		return values[0]
+	}
+	return ""
+}
+
+// streaming tells of an event stream that has begun.
+func (s *Site) streaming(w http.ResponseWriter, r *http.Request) {
+	if answer, ok := w.(*answerWriter); ok && s.o.Streaming != nil && answer.route != nil {
+		s.o.Streaming(r.Context(), Answered{Method: answer.route.Method, Path: answer.route.Path, Status: http.StatusOK, Stream: true})
+	}
 }
 
 // WriteHeader implements http.ResponseWriter.

@@ -37,7 +37,7 @@ func TestRequestID(t *testing.T) {
 // Who counts requests is told of each once, by its route and never by what was asked for.
 func TestAnswered(t *testing.T) {
 	var told []Answered
-	s := NewSite(Options{Now: time.Now, BasePath: "/berth", Answered: func(a Answered) {
+	s := NewSite(Options{Now: time.Now, BasePath: "/berth", Answered: func(_ context.Context, a Answered) {
 		if a.Took < 0 || a.Took > time.Minute {
 			t.Errorf("took %s", a.Took)
 		}

@@ -89,6 +89,7 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request, caller session.Cal
 	} else {
 		err = out.begin(version)
 	}
+	s.streaming(w, r)
 	sessions, alive := time.NewTicker(sessionCheck), time.NewTicker(aliveEvery)
 	defer sessions.Stop()
 	defer alive.Stop()

@@ -47,8 +47,11 @@ type Options struct {
 	// TrustedProxies are the addresses whose forwarded headers are believed.
 	TrustedProxies []netip.Prefix
 	Version        string
-	// Answered is told of every request when it is over; it may be nil.
-	Answered func(Answered)
+	// Begin is told of every request, with the header traceparent if a trusted proxy sent it on, and returns the context that
+	// the request goes on with; it may be nil.
+	Begin func(ctx context.Context, traceparent string) context.Context
+	// Answered is told of every request when it is over, Streaming of an event stream when it has begun; both may be nil.
+	Answered, Streaming func(context.Context, Answered)
 	// SuggestHost and SuggestPort fill in the sign-in page of a browser that has not signed in yet.
 	SuggestHost, SuggestPort string
 }
