@@ -211,7 +211,7 @@ func keyValues(of []attribute.KeyValue) []keyValue {
 			list[i].Value.Int = strconv.FormatInt(a.Value.AsInt64(), 10)
 			continue
 		}
-		text := a.Value.Emit()
+		text := a.Value.String()
 		list[i].Value.String = &text
 	}
 	return list
