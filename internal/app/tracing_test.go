@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -185,6 +186,14 @@ func TestTraces(t *testing.T) {
 			}
 			if found := c.named("POST access/ticket"); len(found) == 0 || found[len(found)-1].Status.Code != 2 || found[len(found)-1].attribute("error.type") == "" {
 				t.Errorf("the call that failed: %+v", found)
+			}
+			// Hosts are told nothing of it.
+			for _, r := range host.Requests() {
+				for _, name := range r.Headers {
+					if !slices.Contains([]string{"Accept", "Accept-Encoding", "Content-Length", "Content-Type", "Cookie", "Csrfpreventiontoken", "Host", "User-Agent", "X-Forwarded-For"}, name) {
+						t.Errorf("%s %s came with the header %s", r.Method, r.Path, name)
+					}
+				}
 			}
 			text := string(c.sent)
 			for _, never := range []string{"alice", "bob@", token, "127.0.0.1", "mysearch", "secretpath", sim.DefaultPassword, "PVEAuthCookie", "nextcloud", "pve1", host.Address(), "their-state"} {

@@ -224,6 +224,8 @@ type Request struct {
 	Method string
 	Path   string // as asked, without its query
 	Status int    // 0 if no answer was sent
+	// Headers are the names of those that came, in their canonical form, sorted.
+	Headers []string
 }
 
 const loggedRequests = 1000
@@ -262,7 +264,7 @@ func (h *Host) record(r *request, status int, accepted bool) {
 	if len(h.requests) >= 2*loggedRequests {
 		h.requests = h.requests[:copy(h.requests, h.requests[loggedRequests:])]
 	}
-	h.requests = append(h.requests, Request{Time: h.dc.now(), Member: h.member.name, Method: r.method, Path: r.path, Status: status})
+	h.requests = append(h.requests, Request{Time: h.dc.now(), Member: h.member.name, Method: r.method, Path: r.path, Status: status, Headers: slices.Sorted(maps.Keys(r.header))})
 	if !accepted || r.method == http.MethodGet {
 		return
 	}
