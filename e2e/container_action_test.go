@@ -75,3 +75,16 @@ func TestActionsOnTheContainersOwnPage(t *testing.T) {
 		t.Errorf("told %d times: %q", n, eval[string](p, `document.body.innerText`))
 	}
 }
+
+// A page whose container was deleted elsewhere says so, instead of showing for ever what was last known.
+func TestContainerDeletedElsewhere(t *testing.T) {
+	t.Parallel()
+	p, dc, _, node := lifecycle(t, nil)
+	own := "/containers/" + node + "/102"
+	p.goTo(own)
+	p.expectAny("GET " + own + " 404")
+	if _, err := dc.ChangeContainer("root@pam", 102, "delete"); err != nil {
+		t.Fatal(err)
+	}
+	p.until("that it is gone", `document.querySelector("#connection").innerText.includes("not there any more")`)
+}

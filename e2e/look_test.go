@@ -189,7 +189,19 @@ func TestLook(t *testing.T) {
 		}},
 		{"fleet-one-node-down", func(t *testing.T) (*page, func(p *page)) {
 			p, _, load := fleet(t, 1)
-			return p, load
+			return p, func(p *page) {
+				load(p)
+				// How old a row is stands beside its name, whatever that is, and never over it.
+				if over := eval[[]string](p, `[...document.querySelectorAll("#rows tr:has(.last-known)")].flatMap((row) => {
+					const name = row.querySelector(".name"), shown = name.textContent;
+					name.textContent = "a-name-as-long-as-people-give-them";
+					const [left, right] = [name, row.querySelector(".col-status")].map((e) => e.getBoundingClientRect());
+					name.textContent = shown;
+					return left.right > right.left && left.bottom > right.top && left.top < right.bottom ? [shown] : [];
+				})`); len(over) > 0 {
+					p.Errorf("the status lies over the names of %v", over)
+				}
+			}
 		}},
 		{"fleet-all-nodes-down", func(t *testing.T) (*page, func(p *page)) {
 			p, _, load := fleet(t, 2)

@@ -241,6 +241,32 @@ func TestLookAtNodes(t *testing.T) {
 		p.click(`a[href*="/left-over/"]`)
 		p.until("the ways", `document.querySelector("[name=password]")`)
 	})
+	before := far.Fingerprint()
+	if err := far.ChangeCertificate(false); err != nil {
+		t.Fatal(err)
+	}
+	// As at a host that starts its proxy anew, which ends what was connected under the certificate before.
+	far.SetFault("", "", sim.Fault{Refuse: true})
+	p.goTo("/")
+	p.until("a banner", `document.querySelector(".banner")`)
+	far.ClearFaults()
+	now.advance(time.Minute)
+	p.until("the banner", `document.querySelector(".banner")?.innerText.includes("certificate")`)
+	look("fleet-certificate-changed", func(p *page) { p.goTo("/") })
+	look("node-certificate-changed", func(p *page) {
+		now.advance(time.Minute)
+		p.openNode("attic")
+		p.goTo(eval[string](p, `location.pathname`) + "?kind=token")
+		p.fill("tokenSecret", secret)
+		p.expect("POST " + eval[string](p, `location.pathname`) + " 409")
+		p.submits(nodeForm, "the question", `document.querySelector("[name=fingerprint]")`)
+		shown := eval[string](p, `[...document.querySelectorAll("main figure")].map((f) => f.innerText.replace(/\s+/g, ":")).join()`)
+		for _, fingerprint := range []string{before, far.Fingerprint()} {
+			if !strings.Contains(shown, fingerprint) {
+				p.Errorf("the page does not show %s: %s", fingerprint, shown)
+			}
+		}
+	})
 	if err := far.Close(); err != nil {
 		t.Fatal(err)
 	}
