@@ -33,6 +33,8 @@ var wrong = []wrongFlag{
 	{"base-path", "BERTH_BASE_PATH", "berth"},
 	{"trusted-proxies", "BERTH_TRUSTED_PROXIES", "proxy.lan"},
 	{"metrics-listen", "BERTH_METRICS_LISTEN", "9100"},
+	{"traces-endpoint", "BERTH_TRACES_ENDPOINT", "collector.lan:4318"},
+	{"traces-headers-file", "BERTH_TRACES_HEADERS_FILE", "/nowhere/headers"},
 	{"audit-days", "BERTH_AUDIT_DAYS", "0"},
 	{"log-format", "BERTH_LOG_FORMAT", "xml"},
 	{"log-level", "BERTH_LOG_LEVEL", "loud"},
