@@ -27,7 +27,7 @@ func TestTokenAtANodeThatNeedsASignIn(t *testing.T) {
 
 	said := ""
 	for _, path := range []string{
-		"/api/containers", "/api/tasks", "/api/containers/" + node + "/101", "/api/containers/" + node + "/101/graph",
+		"/api/containers", "/api/tasks", "/api/events", "/api/containers/" + node + "/101", "/api/containers/" + node + "/101/graph",
 		"/api/tasks/" + node + "/" + upid, "/api/tasks/" + node + "/" + upid + "/log",
 	} {
 		r := b.with(t, text, "GET", path)

@@ -36,13 +36,17 @@ type Watch struct {
 }
 
 // Watch begins to watch what the caller sees. Nodes are called with the caller's credential only until the watch is closed,
-// which who watches does at the latest when the caller's session ends.
+// which who watches does at the latest when the caller's session ends. An access token of which no node can be asked is refused
+// with node.ErrSignInNeeded.
 func (s *Service) Watch(ctx context.Context, caller session.Caller) (*Watch, error) {
 	nodes, err := s.nodes.List(ctx, caller)
 	if err != nil {
 		return nil, err
 	}
 	who := audienceOf(caller)
+	if len(nodes) > 0 && !slices.ContainsFunc(nodes, who.serves) {
+		return nil, node.ErrSignInNeeded
+	}
 	fl := s.fleet(who, nodes)
 	w := &Watch{service: s, fleet: fl, caller: caller, from: networkOf(session.ClientFrom(ctx).Address), changed: make(chan struct{}, 1)}
 	w.told = s.see(fl, nodes, s.feedsOf(who, nodes)).snapshot
