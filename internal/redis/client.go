@@ -282,7 +282,16 @@ func (c *Client) do(ctx context.Context, cmd rueidis.Completed) (result rueidis.
 }
 
 // doAll makes calls that don't depend on each other, in one go. The error is the first of all.
-func (c *Client) doAll(ctx context.Context, cmds ...rueidis.Completed) (_ []rueidis.RedisResult, err error) {
+func (c *Client) doAll(ctx context.Context, cmds ...rueidis.Completed) ([]rueidis.RedisResult, error) {
+	return c.multi(ctx, rueidis.IsRedisNil, cmds)
+}
+
+// readAll is doAll for reading what each may be of another type than Berth's: that is for the caller to see.
+func (c *Client) readAll(ctx context.Context, cmds ...rueidis.Completed) ([]rueidis.RedisResult, error) {
+	return c.multi(ctx, func(err error) bool { return rueidis.IsRedisNil(err) || ofAnotherType(err) }, cmds)
+}
+
+func (c *Client) multi(ctx context.Context, answered func(error) bool, cmds []rueidis.Completed) (_ []rueidis.RedisResult, err error) {
 	if len(cmds) == 0 {
 		return nil, nil
 	}
@@ -295,7 +304,7 @@ func (c *Client) doAll(ctx context.Context, cmds ...rueidis.Completed) (_ []ruei
 	defer cancel()
 	results := c.redis.DoMulti(ctx, cmds...)
 	for _, r := range results {
-		if err := r.Error(); err != nil && !rueidis.IsRedisNil(err) {
+		if err := r.Error(); err != nil && !answered(err) {
 			return nil, err
 		}
 	}

@@ -59,13 +59,13 @@ func (c *Client) sealed(ctx context.Context, names []string, key func(string) st
 		for i, name := range part {
 			calls[i] = c.redis.B().Hget().Key(key(name)).Field(field).Build()
 		}
-		results, err := c.doAll(ctx, calls...)
+		results, err := c.readAll(ctx, calls...)
 		if err != nil {
 			return err
 		}
 		for i, result := range results {
 			text, err := result.ToString()
-			if rueidis.IsRedisNil(err) {
+			if rueidis.IsRedisNil(err) || ofAnotherType(err) {
 				continue
 			}
 			if err == nil {

@@ -166,9 +166,19 @@ func (s *Sessions) CreateSession(ctx context.Context, r session.Record) error {
 	}).Error()
 }
 
-// record reads what CreateSession wrote; ErrNone if there is nothing.
+// ofAnotherType tells that under a key lies what Berth never puts there.
+func ofAnotherType(err error) bool {
+	said, ok := rueidis.IsRedisErr(err)
+	return ok && strings.HasPrefix(said.Error(), "WRONGTYPE")
+}
+
+// record reads what CreateSession wrote; ErrNone if there is nothing, or what no Berth wrote or only a part of it is left of. That
+// is nobody's session, and must not keep other ones from being listed, renewed and ended.
 func record(hash session.Hash, result rueidis.RedisResult) (session.Record, error) {
 	fields, err := result.AsStrMap()
+	if ofAnotherType(err) {
+		return session.Record{}, fmt.Errorf("%w: what lies under the key of %s is no record", session.ErrNone, hash.ID())
+	}
 	if err != nil {
 		return session.Record{}, err
 	}
@@ -179,7 +189,7 @@ func record(hash session.Hash, result rueidis.RedisResult) (session.Record, erro
 	number := func(field string) int64 {
 		n, err := strconv.ParseInt(fields[field], 10, 64)
 		if err != nil && bad == nil {
-			bad = fmt.Errorf("session %s: field %s is not a number", hash.ID(), field)
+			bad = fmt.Errorf("%w: field %s of %s is not a number", session.ErrNone, field, hash.ID())
 		}
 		return n
 	}
@@ -196,7 +206,10 @@ func record(hash session.Hash, result rueidis.RedisResult) (session.Record, erro
 	// What can't be read stays the zero value: it is for people only.
 	r.Client.Address, _ = netip.ParseAddr(fields[fieldAddress])
 	r.LastFrom, _ = netip.ParseAddr(fields[fieldFrom])
-	return r, bad
+	if bad != nil {
+		return session.Record{}, bad
+	}
+	return r, nil
 }
 
 // FindSession implements session.Store.
@@ -263,7 +276,7 @@ func (s *Sessions) read(ctx context.Context, hashes []string, visit func(session
 				calls = append(calls, s.client.redis.B().Hgetall().Key(sessionKey(text)).Build())
 			}
 		}
-		results, err := s.client.doAll(ctx, calls...)
+		results, err := s.client.readAll(ctx, calls...)
 		if err != nil {
 			return err
 		}
