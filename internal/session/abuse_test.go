@@ -64,7 +64,7 @@ func TestAbuseLoadAcrossARemovedHost(t *testing.T) {
 			if err := <-done; !errors.Is(err, session.ErrNone) {
 				t.Errorf("the load under way: %v, want ErrNone", err)
 			}
-			b.registry.Touch(s.Hash, netip.Addr{})
+			b.registry.Touch(t.Context(), s.Hash, netip.Addr{})
 			b.alive(t, token, false)
 		})
 	}
@@ -256,7 +256,7 @@ func TestAbuseHangingHostStopsNoMaintenance(t *testing.T) {
 	fine := start("other", "dc2", 3)
 	b.advance(59 * time.Minute)
 	for _, s := range append(stuck, fine...) {
-		registry.Touch(s, netip.Addr{})
+		registry.Touch(t.Context(), s, netip.Addr{})
 	}
 	b.advance(46 * time.Minute)
 	// The Sweep asks nobody.

@@ -95,7 +95,7 @@ func (r *Registry) Close(ctx context.Context) {
 
 // renewSoon begins to renew a ticket that is due, unless that goes on already or its login host has enough to do: then the
 // next use tries it again. It does not wait.
-func (r *Registry) renewSoon(e *entry) {
+func (r *Registry) renewSoon(ctx context.Context, e *entry) {
 	now := r.now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -110,7 +110,7 @@ func (r *Registry) renewSoon(e *entry) {
 	e.flight = begun
 	go func() {
 		defer r.background.end()
-		_ = r.renewIfDue(r.background.life, e) // which logs it
+		_ = r.renewIfDue(context.WithoutCancel(ctx), e) // which logs it, and ends with the program
 		r.background.leave(e.LoginHost)
 		e.mu.Lock()
 		if e.flight == begun {

@@ -245,8 +245,9 @@ func (r *Registry) Alive(ctx context.Context, h Hash) error {
 }
 
 // Touch notes that a session is in use. The store learns of it at the next Sweep. A ticket that is due is renewed in the
-// background: whoever uses a session without calling its host must not outlive the ticket.
-func (r *Registry) Touch(h Hash, from netip.Addr) {
+// background: whoever uses a session without calling its host must not outlive the ticket. What is logged and traced of that
+// renewal says by ctx which request began it.
+func (r *Registry) Touch(ctx context.Context, h Hash, from netip.Addr) {
 	r.mu.RLock()
 	e := r.cached[h]
 	r.mu.RUnlock()
@@ -256,7 +257,7 @@ func (r *Registry) Touch(h Hash, from netip.Addr) {
 	if *e.from.Load() != from {
 		e.from.Store(&from)
 	}
-	r.renewSoon(e)
+	r.renewSoon(ctx, e)
 	now := r.now().UnixMilli()
 	for {
 		seen := e.seen.Load()

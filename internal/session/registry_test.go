@@ -146,7 +146,7 @@ func (b *bench) use(t *testing.T, token string) {
 	if err != nil {
 		t.Fatalf("use: %v", err)
 	}
-	b.registry.Touch(s.Hash, netip.Addr{})
+	b.registry.Touch(t.Context(), s.Hash, netip.Addr{})
 }
 
 // ticket is the ticket that a call of the session is made with.
@@ -240,7 +240,7 @@ func TestEndedSessionStaysEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.registry.Touch(s.Hash, netip.Addr{})
+	b.registry.Touch(t.Context(), s.Hash, netip.Addr{})
 	if err := b.registry.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -154,7 +154,7 @@ func TestUseOnAnotherReplica(t *testing.T) {
 	r.find(t, r.other, token, nil)
 	elsewhere := netip.MustParseAddr("198.51.100.9")
 	r.advance(session.RenewAfter / 2)
-	r.registry.Touch(s.Hash, elsewhere)
+	r.registry.Touch(t.Context(), s.Hash, elsewhere)
 	if err := r.registry.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestLateUseIsWrittenAtOnce(t *testing.T) {
 	r := newReplicas(t)
 	_, s := r.start(t)
 	r.advance(session.DefaultIdle - time.Second)
-	r.registry.Touch(s.Hash, netip.Addr{})
+	r.registry.Touch(t.Context(), s.Hash, netip.Addr{})
 	r.registry.Close(t.Context()) // which waits for what goes on
 	rec, err := r.store.FindSession(t.Context(), s.Hash)
 	if err != nil || !rec.LastSeen.Equal(r.now()) {

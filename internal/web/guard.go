@@ -39,7 +39,7 @@ func (s *Site) guard(route Route) http.Handler {
 			var caller session.Caller
 			if caller, err = s.caller(r, route); err == nil {
 				if !route.Passive && caller.SignedIn() {
-					s.o.Sessions.Touch(caller.Session.Hash, session.ClientFrom(r.Context()).Address)
+					s.o.Sessions.Touch(r.Context(), caller.Session.Hash, session.ClientFrom(r.Context()).Address)
 				}
 				r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 				err = route.authenticated(w, r, caller)
