@@ -122,7 +122,7 @@ func TestServeWaitsForTheDatabase(t *testing.T) {
 		t.Errorf("status %d: %s", code, p.err)
 	}
 	for _, args := range [][]string{
-		{"--database", "mysql://root:hunter2@db/berth"}, {"--database", "postgres://berth:hunter2@db.lan"}, {"--database-file", password, "--database", "postgres://db/berth"},
+		{"--database", "mysql://root:hunter2@db/berth"}, {"--database", "postgres://berth:hunter2@db.lan"}, {"--database", "postgres://berth:an@hunter2/x@db.lan/berth"}, {"--database-file", password, "--database", "postgres://db/berth"},
 	} {
 		said := ends(t, statusFailed, nil, append([]string{"serve"}, args...)...)
 		if !oneSentence(said, "(BERTH_DATABASE") || strings.Contains(said, "hunter2") {

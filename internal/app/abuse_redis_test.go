@@ -10,6 +10,7 @@ import (
 	"berth/internal/config"
 	"berth/internal/pve/sim"
 	"berth/internal/redis/redistest"
+	"berth/internal/replicatest"
 	"berth/internal/session"
 )
 
@@ -68,5 +69,44 @@ func TestAbuseRedisWriter(t *testing.T) {
 	thief.becomes(http.StatusUnauthorized)
 	if got := thief.get("/api/nodes"); got.StatusCode != http.StatusUnauthorized {
 		t.Errorf("nodes for the thief: %d %s", got.StatusCode, got.body)
+	}
+}
+
+// TestAbuseSessionFromBeforeRedis: a session that was there before an installation had Redis is in no list of sessions then, so it
+// must not live again without.
+func TestAbuseSessionFromBeforeRedis(t *testing.T) {
+	replicatest.Alone(t, replicatest.File)
+	server := redistest.Start(t)
+	shared := ""
+	b := newBenchWith(t, func(s *config.Settings) { s.Redis, s.StartTimeout = shared, redistest.Patience })
+	_, host := b.newHost(t, sim.Options{})
+	thief := b.browser(t)
+	thief.signIn(host, "root@pam")
+	ask := func(token string) int {
+		t.Helper()
+		return b.browser(t).do("GET", "/api/auth/session", "", "", "Cookie", "lxc-session="+token).StatusCode
+	}
+	token := thief.token()
+	b.stop()
+	b.begin(t)
+	if code := ask(token); code != http.StatusOK {
+		t.Fatalf("after an ordinary restart: %d", code)
+	}
+	b.stop()
+	shared = server.URL()
+	b.begin(t)
+	if code := ask(token); code != http.StatusUnauthorized {
+		t.Errorf("with Redis: %d", code)
+	}
+	owner := b.browser(t)
+	owner.signIn(host, "root@pam")
+	if got := owner.json("/api/sessions/end-others", map[string]any{}); got.StatusCode != http.StatusOK {
+		t.Errorf("end the others: %d %s", got.StatusCode, got.body)
+	}
+	b.stop()
+	shared = ""
+	b.begin(t)
+	if code := ask(token); code != http.StatusUnauthorized {
+		t.Errorf("without Redis again: %d", code)
 	}
 }

@@ -171,6 +171,11 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	if err := beginEpoch(ctx, a.store, a.shared.endAll, a.trail, settings.Data, o.now); err != nil {
 		return nil, err
 	}
+	if a.shared.redis != nil {
+		if err := endBesideRedis(ctx, a.store, a.trail, o.now()); err != nil {
+			return nil, err
+		}
+	}
 	a.sessions = session.NewRegistry(session.Options{
 		Store: a.shared.sessions, Sealer: sealer, Renewer: told.renewer(a.hosts), Now: o.now, Idle: settings.SessionIdle, Absolute: settings.SessionMax,
 		Lost: auth.SessionLost(a.trail), Ended: auth.SessionEnded(a.trail), Vouches: a.hosts.Permitted,
@@ -200,7 +205,7 @@ func New(ctx context.Context, settings config.Settings, opts ...Option) (*App, e
 	})
 	a.shared.listen(a.nodes, a.containers)
 	site := web.NewSite(web.Options{
-		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Now: o.now, Ready: a.shared.ready(a.store),
+		Auth: signIns, Hosts: a.hosts, Sessions: a.sessions, Nodes: a.nodes, Tokens: a.tokens, Containers: a.containers, Details: details, Tasks: a.tasks, Trail: trail, Now: o.now, Ready: a.shared.ready(a.store, sealer),
 		Begin: told.begin(), Answered: told.answered(), Streaming: told.streaming(), SuggestHost: o.host, SuggestPort: o.port, Exposed: a.insecure,
 		BasePath: settings.BasePath, PublicURL: settings.PublicURL, HostNames: settings.Hosts, MachineName: machineName(),
 		TrustedProxies: settings.TrustedProxies, Version: o.version,

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"berth/internal/audit"
+	"berth/internal/session"
 	"berth/internal/store"
 )
 
@@ -74,6 +75,22 @@ func beginEpoch(ctx context.Context, s *store.Store, endAll func(context.Context
 	if err != nil {
 		return fmt.Errorf("cannot write to the database and to %s in %s: %w", epochFile, folder, err)
 	}
+	return nil
+}
+
+// endBesideRedis ends the sessions that are in the database of an installation that keeps them in Redis: they are from before, nobody
+// could see or end them, and they would live again without Redis.
+func endBesideRedis(ctx context.Context, s *store.Store, trail *audit.Trail, at time.Time) error {
+	ended, err := s.EndOtherSessions(ctx, session.Selection{Everyone: true}, session.Hash{}, at, at)
+	if err != nil {
+		return fmt.Errorf("cannot write to the database %s: %w", s.Place(), reason(err))
+	}
+	if len(ended) == 0 {
+		return nil
+	}
+	const what = "sessions are kept in Redis from now on: those in the database were ended"
+	slog.WarnContext(ctx, what, "database", s.Place(), "sessions", len(ended))
+	trail.Record(ctx, audit.Entry{Action: audit.SessionEnd, Detail: fmt.Sprintf("%s (%d)", what, len(ended))})
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"berth/internal/audit"
 	"berth/internal/config"
+	"berth/internal/fault"
 	"berth/internal/seal"
 	"berth/internal/store"
 )
@@ -61,6 +62,24 @@ func checkKey(sealer *seal.Sealer, check []byte, file, database string) error {
 		return fmt.Errorf("key file %s is not the one that %s was sealed with: put the right one back (nothing was changed)", file, database)
 	}
 	return nil
+}
+
+// keyFits tells whether the key opens what is sealed in the database: after a rotation that a copy of the key file was left out of it
+// does not.
+func keyFits(ctx context.Context, s *store.Store, sealer *seal.Sealer) error {
+	var wrong error
+	for range 2 { // a rotation may come to its end between the two
+		check, err := s.KeyCheck(ctx)
+		if err != nil {
+			return err
+		}
+		if _, wrong = sealer.Open(check, keyCheckPlace); wrong == nil {
+			return nil
+		}
+	}
+	return &fault.Error{
+		Kind: fault.Unavailable, Code: "key_outdated", Message: "The key file is not the one that the database is sealed with.", Cause: wrong,
+	}
 }
 
 // Keys lists the keys of the installation, oldest first.

@@ -27,7 +27,10 @@ func Migrate(ctx context.Context, from, to config.Place, tell func(table string,
 		}
 	}
 	moved, err := store.Move(ctx, store.Location(from), store.Location(to), time.Now(), tell)
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrNotEmpty):
+		return nil, fmt.Errorf("nothing was copied: %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("nothing is served from the new database before this command has come to its end: %w", reason(err))
 	}
 	return moved, nil

@@ -278,3 +278,51 @@ func TestOlderDatabaseEndsSessionsInRedis(t *testing.T) {
 		t.Error("the session lives on")
 	}
 }
+
+// A replica whose copy of the key file was left out of a rotation is not ready, and says why; with the new one it is.
+func TestReadyTellsAnOutdatedKey(t *testing.T) {
+	r := newReplicas(t)
+	_, host := r.one.newHost(t, sim.Options{})
+	r.one.browser(t).signIn(host, "root@pam")
+	settings := r.one.settings()
+	text, err := os.ReadFile(settings.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "copy.key")
+	if err := os.WriteFile(copied, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.two.stop()
+	was := r.two.change
+	r.two.change = func(s *config.Settings) { was(s); s.KeyFile = copied }
+	r.two.begin(t)
+	if got := r.two.browser(t).get("/readyz"); got.StatusCode != http.StatusOK {
+		t.Fatalf("before: %d %s", got.StatusCode, got.body)
+	}
+	operator, err := Operate(t.Context(), settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := operator.RotateKey(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := operator.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := r.two.browser(t).get("/readyz"); got.StatusCode != http.StatusServiceUnavailable || got.json(t)["code"] != "key_outdated" {
+		t.Errorf("with the old key: %d %s", got.StatusCode, got.body)
+	}
+	if got := r.one.browser(t).get("/readyz"); got.StatusCode != http.StatusOK {
+		t.Errorf("where it was rotated: %d %s", got.StatusCode, got.body)
+	}
+	if text, err = os.ReadFile(settings.KeyFile); err == nil {
+		err = os.WriteFile(copied, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.two.browser(t).get("/readyz"); got.StatusCode != http.StatusOK {
+		t.Errorf("with the new key: %d %s", got.StatusCode, got.body)
+	}
+}

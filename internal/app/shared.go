@@ -106,13 +106,16 @@ func (s shared) listen(nodes *node.Service, containers *container.Service) {
 	})
 }
 
-// ready tells whether the stores answer, and names the one that does not.
-func (s shared) ready(db *store.Store) func(context.Context) error {
+// ready tells whether the stores answer and the key file is the one that they are sealed with, and names what is wrong.
+func (s shared) ready(db *store.Store, sealer *seal.Sealer) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if err := db.Ping(ctx); err != nil {
 			if f := fault.As(err); db.Shared() && (f == nil || f.Code != fault.DiskFullCode) {
 				return &fault.Error{Kind: fault.Unavailable, Code: "database_unavailable", Message: "PostgreSQL: it does not answer.", Cause: err}
 			}
+			return err
+		}
+		if err := keyFits(ctx, db, sealer); err != nil {
 			return err
 		}
 		if s.redis == nil {

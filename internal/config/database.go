@@ -32,10 +32,11 @@ func (d Database) check(p *Problems) string {
 	return address
 }
 
-// isPostgres tells whether a text is the URL of a PostgreSQL database.
+// isPostgres tells whether a text is the URL of a PostgreSQL database. An @ in the path is of a password that was not written as in a
+// URL: a part of it would be taken for the server's name, and be shown.
 func isPostgres(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql") && strings.Trim(u.Path, "/") != "" && u.Fragment == ""
+	return err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql") && strings.Trim(u.Path, "/") != "" && u.Fragment == "" && !strings.Contains(u.EscapedPath(), "@")
 }
 
 // maxSecret bounds what is read from a file that holds a secret.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -42,10 +43,19 @@ func (k *keyring) seal(secret []byte, at Place) ([]byte, error) {
 
 func (k *keyring) open(sealed []byte, at Place) ([]byte, error) {
 	secret, err := k.aead.Decrypt(sealed, at.associatedData())
+	if id, ok := keyOf(sealed); err != nil && ok && !k.has(id) {
+		return nil, fmt.Errorf("open %s.%s: it is sealed with key %s, which the key file does not hold", at.Table, at.Column, keyName(id))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s.%s: %w", at.Table, at.Column, err)
 	}
 	return secret, nil
+}
+
+// has tells whether a key is among those of the file.
+func (k *keyring) has(id uint32) bool {
+	ids, err := k.ids()
+	return err != nil || slices.Contains(ids, id)
 }
 
 // Missing tells whether an error of Load means that there is no key file.

@@ -114,6 +114,8 @@ func await(ctx context.Context, place string, patience time.Duration, try func(c
 		switch {
 		case err == nil, fault.KindOf(err) != fault.Unavailable, errors.As(err, &refused) && misconfigured(refused.Code):
 			return err
+		case patience == 0:
+			return fmt.Errorf("it does not answer: %w", cause(err))
 		case time.Now().Add(retryPause).After(until):
 			return fmt.Errorf("it did not answer within %s: %w", patience, cause(err))
 		}

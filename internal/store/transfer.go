@@ -56,6 +56,9 @@ var everything = []stored{
 	{name: "operation", key: []string{"id"}},
 }
 
+// ErrNotEmpty says that there is something in the target that no move has put there, or one that has come to its end.
+var ErrNotEmpty = errors.New("is not empty")
+
 // moveBatch is how many rows are copied by one transaction.
 const moveBatch = 200
 
@@ -146,7 +149,7 @@ func (m *move) begin(ctx context.Context, now time.Time) (resumed bool, err erro
 				return err
 			}
 			if found {
-				return fmt.Errorf("%s is not empty: there is something in %s", m.to.place, table.name)
+				return fmt.Errorf("%s %w: there is something in %s", m.to.place, ErrNotEmpty, table.name)
 			}
 		}
 		return m.to.queries.BeginTransfer(ctx, tx, db.BeginTransferParams{Source: source, BeganAt: now.UnixMilli()})

@@ -100,11 +100,17 @@ func TestMoveThereAndBack(t *testing.T) {
 	if e, err := openTest(t, back.Folder).BeginEpoch(ctx, nil, "file", at); err != nil || e.Older || e.Copied {
 		t.Errorf("the sessions that were moved count as those of a copy: %+v, %v", e, err)
 	}
+	_, err = Move(ctx, first, Location{Server: "postgres://berth:hunter2@127.0.0.1:1/berth"}, at, func(string, int64) {})
+	if err == nil || !strings.Contains(err.Error(), "it does not answer") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("to a server that is not there: %v", err)
+	}
 	for name, try := range map[string]struct{ from, to Location }{
 		"not empty": {first, server}, "not empty, a file": {server, first}, "nothing there": {Location{Folder: t.TempDir()}, Location{Folder: t.TempDir()}},
 	} {
 		if _, err := Move(ctx, try.from, try.to, at, func(string, int64) {}); err == nil {
 			t.Errorf("%s: it was moved", name)
+		} else if errors.Is(err, ErrNotEmpty) != strings.HasPrefix(name, "not empty") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
