@@ -109,6 +109,22 @@ func TestMigrateRefuses(t *testing.T) {
 	}
 }
 
+// A move names the server that does not answer, and shows no password, not even one that is written as it must not be.
+func TestMigrateNamesWhatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	serveWith(t, nil, "--listen", "127.0.0.1:0", "--data", data).stop()
+	for server, want := range map[string]string{
+		"postgres://berth:hunter2@127.0.0.1:1/berth":      "database berth at 127.0.0.1:1: it does not answer",
+		"postgres://berth:an@hunter2/x@127.0.0.1:1/berth": "--to (BERTH_MIGRATE_TO)",
+	} {
+		said := ends(t, statusFailed, nil, "migrate", "--from", "sqlite:"+data, "--to", server)
+		if !strings.Contains(said, want) || strings.Contains(said, "hunter2") {
+			t.Errorf("%q, want %q", said, want)
+		}
+	}
+}
+
 // A start waits for a server that does not answer, and not longer than it is told.
 func TestServeWaitsForTheDatabase(t *testing.T) {
 	t.Parallel()

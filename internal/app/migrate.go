@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"berth/internal/config"
+	"berth/internal/fault"
 	"berth/internal/store"
 )
 
@@ -31,7 +32,10 @@ func Migrate(ctx context.Context, from, to config.Place, tell func(table string,
 	case errors.Is(err, store.ErrNotEmpty):
 		return nil, fmt.Errorf("nothing was copied: %w", err)
 	case err != nil:
-		return nil, fmt.Errorf("nothing is served from the new database before this command has come to its end: %w", reason(err))
+		if f := fault.As(err); f != nil && f.Cause != nil {
+			err = f.Cause // its sentence is for visitors
+		}
+		return nil, fmt.Errorf("nothing is served from the new database before this command has come to its end: %w", err)
 	}
 	return moved, nil
 }
