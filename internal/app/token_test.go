@@ -305,6 +305,8 @@ func TestRevokedTokenEndsItsStream(t *testing.T) {
 	_, host := b.newHost(t, sim.Options{})
 	alice := b.browser(t)
 	alice.signIn(host, "alice@pve")
+	_, away := b.newHost(t, sim.Options{})
+	alice.addNode(signInThere(away, "root@pam", "attic")) // a token has no sign-in
 	id, text := alice.makeToken("mine", session.ScopeRead)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.URL()+"/api/events", nil)
 	if err != nil {

@@ -62,7 +62,10 @@ export function startBulk(): void {
     void begin(form);
   });
   const earlier = sessionStorage.getItem(remembered);
-  if (earlier) follow(earlier);
+  if (earlier) {
+    followed = earlier;
+    void look();
+  }
 }
 
 /** Asks before the selected containers are changed. */
@@ -157,7 +160,7 @@ function show(run: Run): void {
     [count("sending", "running"), "under way"],
     [count("waiting"), "waiting"],
   ].filter(([n]) => n !== 0);
-  // One that the page came with stays where it is, rather than that everything below it moves.
+  // One that the page came with stays where it is: everything below it would move.
   if (!run.operations.some(({ id }) => document.getElementById(`notice-${id}`))) leaveOut(run.id);
   shown.hidden = false;
   shown.dataset.ended = String(run.ended);
