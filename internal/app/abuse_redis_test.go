@@ -75,7 +75,7 @@ func TestAbuseRedisWriter(t *testing.T) {
 // TestAbuseSessionFromBeforeRedis: a session that was there before an installation had Redis is in no list of sessions then, so it
 // must not live again without.
 func TestAbuseSessionFromBeforeRedis(t *testing.T) {
-	replicatest.Alone(t, replicatest.File)
+	replicatest.Alone(t, replicatest.NoRedis)
 	server := redistest.Start(t)
 	shared := ""
 	b := newBenchWith(t, func(s *config.Settings) { s.Redis, s.StartTimeout = shared, redistest.Patience })

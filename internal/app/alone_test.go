@@ -15,7 +15,7 @@ import (
 
 // Tests that two replicas skip do what the reason says: the source of each shows one of its marks.
 func TestReasonsToRunAlone(t *testing.T) {
-	reasons := map[string]replicatest.Reason{"File": replicatest.File, "Own": replicatest.Own}
+	reasons := map[string]replicatest.Reason{"File": replicatest.File, "Own": replicatest.Own, "NoRedis": replicatest.NoRedis}
 	files, err := filepath.Glob("*_test.go")
 	if err != nil {
 		t.Fatal(err)

@@ -33,6 +33,11 @@ var (
 		"this measures what one program takes, or takes its own store away; two in one process can't be told apart",
 		[]string{"b.store.Close()", "testing.AllocsPerRun(", "heap", "SetPatience("},
 	}
+	// NoRedis is for tests of a program that has none, or has it from some time on.
+	NoRedis = Reason{
+		"this is about a program without Redis, and replicas share one",
+		[]string{"without Redis"},
+	}
 )
 
 // Alone skips a test where there are to be two replicas.
