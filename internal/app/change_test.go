@@ -211,6 +211,26 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	}
 }
 
+// A page refuses an action for what the container is now, not for what it was when the list was read.
+func TestQuestionIsAboutTheContainerAsItIs(t *testing.T) {
+	b := newBench(t)
+	dc, host := b.newHost(t, sim.Options{})
+	root := b.browser(t)
+	root.signIn(host, "root@pam")
+	node := root.nodeID(t)
+	question := "/containers/" + node + "/101/delete"
+	const asks = `name="confirm"`
+	if r := root.get(question); strings.Contains(r.body, asks) || !strings.Contains(r.body, "It is running") {
+		t.Errorf("of one that runs: %d %s", r.StatusCode, r.body)
+	}
+	if err := dc.SetContainerStatus(101, sim.Stopped); err != nil {
+		t.Fatal(err)
+	}
+	if r := root.get(question); !strings.Contains(r.body, asks) {
+		t.Errorf("of one that was stopped on its host: %d %s", r.StatusCode, r.body)
+	}
+}
+
 // TestOneChangeAtATime: of many requests at once Proxmox VE sees one, and the others are told what is under way.
 func TestOneChangeAtATime(t *testing.T) {
 	y := newYard(t, sim.Options{}, "alice@pve")

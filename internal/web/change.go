@@ -47,6 +47,11 @@ func (s *Site) changePage(r *http.Request, caller session.Caller) (view.Change, 
 	if !known {
 		return view.Change{}, fault.NoSuch("action")
 	}
+	if refused != "" {
+		if found, refused, err = s.refusedStill(r.Context(), caller, found, action); err != nil {
+			return view.Change{}, err
+		}
+	}
 	names, err := s.nodeNames(r.Context(), caller)
 	if err != nil {
 		return view.Change{}, err
@@ -60,6 +65,23 @@ func (s *Site) changePage(r *http.Request, caller session.Caller) (view.Change, 
 		page.Refused = "It has more tags than are shown here, and would lose them."
 	}
 	return page, nil
+}
+
+// refusedStill asks a container how it is now before an action is refused: what is known of it may be some seconds old. A node
+// that can't be read is not waited for.
+func (s *Site) refusedStill(ctx context.Context, caller session.Caller, c *container.Container, action task.Action) (*container.Container, string, error) {
+	source, err := s.o.Containers.Source(ctx, caller, c.NodeID)
+	if err != nil {
+		return nil, "", err
+	}
+	if source.Problem == "" {
+		s.o.Containers.Refresh(ctx, caller, c.NodeID, c.VMID)
+		if c, err = s.o.Containers.Find(ctx, caller, c.NodeID, c.VMID); err != nil {
+			return nil, "", err
+		}
+	}
+	allowed, err := s.o.Tasks.Allowed(ctx, caller, c)
+	return c, allowed[action], err
 }
 
 // inDialog tells whether a question is asked in a dialog over another page: scripts fetch it for one, and its form says so.
