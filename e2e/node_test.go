@@ -13,7 +13,7 @@ import (
 func (p *page) submits(form, what, expression string) {
 	p.Helper()
 	p.click(form + ` button[type=submit]`)
-	p.until(what, expression)
+	p.until(what, `document.readyState === "complete" && `+expression)
 }
 
 const nodeForm = `form[action*="/settings/nodes/"][novalidate]`

@@ -176,7 +176,7 @@ func (p *page) expectAny(complaints ...string) {
 }
 
 // allowSessionEnd allows whichever request learns that the session has ended to be refused. None has to: an open event stream
-// may bring the news. That the page says so is for the test to look at.
+// may bring the news, or a request that is led to the sign-in page. That the page says so is for the test to look at.
 func (p *page) allowSessionEnd() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
