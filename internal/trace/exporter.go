@@ -37,14 +37,19 @@ type exporter struct {
 	client   *http.Client
 	log      *slog.Logger
 
+	ended   context.Context
+	end     context.CancelFunc
+	sending sync.Mutex // held by ExportSpans
+
 	mu      sync.Mutex
 	said    time.Time // when a failure was logged last
 	dropped int       // spans since then
 }
 
 func newExporter(o Options) *exporter {
+	ended, end := context.WithCancel(context.Background())
 	return &exporter{
-		endpoint: o.Endpoint, headers: o.Headers, log: o.Log,
+		endpoint: o.Endpoint, headers: o.Headers, log: o.Log, ended: ended, end: end,
 		client: &http.Client{
 			Transport: &http.Transport{
 				Proxy:                  nil, // never the environment's, as with all that Berth asks for
@@ -61,17 +66,27 @@ func newExporter(o Options) *exporter {
 
 // ExportSpans implements sdk.SpanExporter. It returns no error: the library would log each.
 func (e *exporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
+	e.sending.Lock()
+	defer e.sending.Unlock()
+	if e.ended.Err() != nil {
+		return nil
+	}
 	if err := e.send(ctx, spans); err != nil {
 		e.complain(err, len(spans))
 	}
 	return nil
 }
 
-// Shutdown implements sdk.SpanExporter.
-func (e *exporter) Shutdown(context.Context) error {
+// close ends what is being sent: the library's shutdown may return before it. Nothing is sent or logged afterwards.
+func (e *exporter) close() {
+	e.end()
+	e.sending.Lock()
+	defer e.sending.Unlock()
 	e.client.CloseIdleConnections()
-	return nil
 }
+
+// Shutdown implements sdk.SpanExporter. The library calls it while a request may still run; close waits for that.
+func (e *exporter) Shutdown(context.Context) error { return nil }
 
 func (e *exporter) send(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	body, err := json.Marshal(encode(spans))
@@ -80,6 +95,7 @@ func (e *exporter) send(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTime)
 	defer cancel()
+	defer context.AfterFunc(e.ended, cancel)()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.endpoint, bytes.NewReader(body))
 	if err != nil {
 		return err

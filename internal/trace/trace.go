@@ -60,12 +60,13 @@ func New(o Options) *Tracer {
 	return &Tracer{provider: provider, tracer: provider.Tracer("berth"), exporter: e}
 }
 
-// Close sends what waits, within two seconds.
+// Close sends what waits, within two seconds. Nothing is sent or logged once it has returned.
 func (t *Tracer) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	// What could not be sent by then is lost, and the exporter has said so.
 	_ = t.provider.Shutdown(ctx)
+	t.exporter.close()
 }
 
 // Begin begins the span of a request. The traceparent, empty for none, is that of whoever sent it on, whose word about the trace
