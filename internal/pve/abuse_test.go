@@ -388,7 +388,7 @@ func TestAbuseSignInsStarveNobody(t *testing.T) {
 			kinds <- e.Kind
 		}()
 	}
-	for len(f.seen()) < maxPasswordConnsPerHost {
+	for len(f.seen()) < maxPasswordCallsPerHost {
 		time.Sleep(time.Millisecond)
 	}
 	if _, err := h.Nodes(t.Context(), alice); err != nil {
@@ -401,8 +401,8 @@ func TestAbuseSignInsStarveNobody(t *testing.T) {
 	for range tries {
 		counts[<-kinds]++
 	}
-	if counts[KindHostUnreachable] != maxPasswordConnsPerHost || counts[KindBusy] != tries-maxPasswordConnsPerHost {
-		t.Errorf("%v, want %d without an answer and the others without a connection", counts, maxPasswordConnsPerHost)
+	if counts[KindHostUnreachable] != maxPasswordCallsPerHost || counts[KindBusy] != tries-maxPasswordCallsPerHost {
+		t.Errorf("%v, want %d without an answer and the others without a connection", counts, maxPasswordCallsPerHost)
 	}
 	if p, ok := h.Peer(); !ok || p.Key != *keyPin(cert) {
 		t.Error("no peer")

@@ -49,7 +49,7 @@ type call struct {
 	// secrets must not come back in an error's text.
 	secrets []string
 	signIn  bool // has Options.SignInTimeout
-	// password calls carry one, or a code: anybody can cause them, so they have connections of their own.
+	// password calls carry one, or a code: anybody can cause them, so they have turns of their own.
 	password   bool
 	maxBody    int64 // 0 means maxSmallBody, or maxListBody with entries; never more than Options.MaxBody
 	maxEntries int   // of rows; 0 means maxKept
@@ -182,12 +182,19 @@ func (h *Host) once(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	transport := h.transport
+	turns := h.calls
 	if c.password {
-		transport = h.passwords
+		turns = h.passwords
 	}
-	// The transport itself, not an http.Client: it follows no redirect, keeps no cookie and puts no URL into errors.
-	resp, err := transport.RoundTrip(req)
+	var resp *http.Response
+	select {
+	case turns <- struct{}{}:
+		defer func() { <-turns }() // after the answer's body is closed
+		// The transport itself, not an http.Client: it follows no redirect, keeps no cookie and puts no URL into errors.
+		resp, err = h.transport.RoundTrip(req)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
 	if err != nil {
 		failure := h.networkError(ctx, c.op(), err)
 		if failure.Kind == KindHostUnreachable && ctx.Err() != nil && turn.starved() {

@@ -450,15 +450,24 @@ func TestTimeouts(t *testing.T) {
 	})
 }
 
+// TestConnectionsAreReused: whatever is asked of a host goes by one pool, sign-ins included.
 func TestConnectionsAreReused(t *testing.T) {
-	h, f := pinned(t, always(ok(`[]`)))
+	h, f := pinned(t, func(_ int, r *http.Request, _ string) string {
+		if r.Method == http.MethodPost {
+			return ok(`{"username":"alice@pve","ticket":"` + alice.Value + `","CSRFPreventionToken":"x"}`)
+		}
+		return ok(`[]`)
+	})
 	for range 5 {
+		if _, err := h.SignIn(t.Context(), "alice@pve", "berth-demo"); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := h.Nodes(t.Context(), alice); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if f.accepted != 1 {
-		t.Errorf("%d connections for 5 calls", f.accepted)
+		t.Errorf("%d connections for 10 calls", f.accepted)
 	}
 	if r := f.seen()[0]; r.ProtoMajor != 1 || r.ProtoMinor != 1 {
 		t.Errorf("spoke %s", r.Proto)

@@ -28,11 +28,12 @@ const (
 )
 
 const (
-	maxHeader       = 64 << 10
-	maxHosts        = 256
-	maxConnsPerHost = 32
-	// maxPasswordConnsPerHost is for the calls that anybody can cause.
-	maxPasswordConnsPerHost = 8
+	maxHeader = 64 << 10
+	maxHosts  = 256
+	// What a host is asked at once: calls of those who have proven who they are, and calls that anybody can cause. Neither
+	// kind takes turns from the other.
+	maxCallsPerHost         = 32
+	maxPasswordCallsPerHost = 8
 	// Shorter than the 5 s after which pveproxy closes an idle connection (AE new), so that a POST, which is never sent again,
 	// doesn't meet a connection that is just being closed.
 	idleTimeout = 4 * time.Second
@@ -115,7 +116,7 @@ func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for e := c.used.Front(); e != nil; e = e.Next() {
-		e.Value.(*Host).closeIdle()
+		e.Value.(*Host).transport.CloseIdleConnections()
 	}
 	clear(c.hosts)
 	c.used.Init()
@@ -145,7 +146,7 @@ func (c *Client) Host(address Address, trust Trust) *Host {
 		oldest := c.used.Back()
 		old := c.used.Remove(oldest).(*Host)
 		delete(c.hosts, old.key)
-		old.closeIdle()
+		old.transport.CloseIdleConnections()
 	}
 	return h
 }
@@ -159,14 +160,16 @@ type Host struct {
 	address   Address
 	trust     Trust
 	transport *http.Transport
-	// passwords is for the calls of people who have proven nothing yet, so that they take no connection away from those
-	// who have. It accepts the same certificates.
-	passwords *http.Transport
-	peer      atomic.Pointer[Peer]
+	// calls and passwords hold one entry for each call of their kind that is under way.
+	calls, passwords chan struct{}
+	peer             atomic.Pointer[Peer]
 }
 
 func (c *Client) newHost(key hostKey) *Host {
-	h := &Host{client: c, key: key, address: key.address}
+	h := &Host{
+		client: c, key: key, address: key.address,
+		calls: make(chan struct{}, maxCallsPerHost), passwords: make(chan struct{}, maxPasswordCallsPerHost),
+	}
 	// Copies, so that nobody can move a pin under a live connection pool.
 	if key.pinned {
 		h.trust.Key = &key.key
@@ -174,14 +177,10 @@ func (c *Client) newHost(key hostKey) *Host {
 	if key.exact {
 		h.trust.Certificate = &key.certificate
 	}
-	h.transport, h.passwords = h.newTransport(maxConnsPerHost), h.newTransport(maxPasswordConnsPerHost)
-	return h
-}
-
-func (h *Host) newTransport(connections int) *http.Transport {
+	const connections = maxCallsPerHost + maxPasswordCallsPerHost
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	return &http.Transport{
+	h.transport = &http.Transport{
 		Proxy:                  nil, // never the environment's: a proxy would see where Berth's users sign in
 		DialTLSContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return h.connect(ctx) },
 		Protocols:              &protocols,
@@ -191,11 +190,7 @@ func (h *Host) newTransport(connections int) *http.Transport {
 		MaxIdleConnsPerHost:    connections,
 		IdleConnTimeout:        idleTimeout,
 	}
-}
-
-func (h *Host) closeIdle() {
-	h.transport.CloseIdleConnections()
-	h.passwords.CloseIdleConnections()
+	return h
 }
 
 // Address is where the host is reached.
