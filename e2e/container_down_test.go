@@ -21,6 +21,11 @@ func TestContainerOfANodeThatIsDown(t *testing.T) {
 	}
 	now.advance(4 * time.Minute)
 	p.until("the list to know", `fetch("/api/containers").then((r) => r.json()).then((list) => list.nodes[0].problem)`)
+	p.goTo("/")
+	p.until("a greyed row", `document.querySelector('`+row(101)+`[data-stale] .last-known')`)
+	if got := eval[string](p, `[...document.querySelectorAll('`+row(101)+` .last-known > *')].filter((part) => part.offsetWidth > 30).map((part) => part.innerText).join(", ")`); got != "last known, 4 minutes ago" {
+		t.Errorf("the row shows %q", got)
+	}
 	load(p)
 	if got := p.text(".container-line"); !strings.Contains(got, "last known 4 minutes ago") {
 		t.Errorf("the head says %q", got)

@@ -712,7 +712,7 @@ func cell(d *Dashboard, column string, c *Container) templ.Component {
 				}
 			}
 			if !c.LastKnown.IsZero() {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 66, "<small class=\"last-known\" title=\"Last known\"><span class=\"sr-only\">last known </span>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 66, "<small class=\"last-known\"><span>last known </span>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
