@@ -197,16 +197,16 @@ func TestStreamsCostHostsNothing(t *testing.T) {
 		for range viewers {
 			streams = append(streams, browser.stream(""))
 		}
-		// From one reading to the second after it.
-		wait := func(n int) (at time.Time) {
-			for deadline := time.Now().Add(30 * time.Second); resourcesAsked(host) < n && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		// From one reading to the second after it, of each program.
+		wait := func(n int) (count int, at time.Time) {
+			for deadline := time.Now().Add(30 * time.Second); count < n && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+				count = resourcesAsked(host)
 			}
-			return time.Now()
+			return count, time.Now()
 		}
-		begun := resourcesAsked(host)
-		from := wait(begun + 1)
-		to := wait(begun + 3)
-		perMinute[viewers] = float64(resourcesAsked(host)-begun-1) / to.Sub(from).Minutes()
+		begun, from := wait(resourcesAsked(host) + 1)
+		_, to := wait(begun + 2*len(b.apps))
+		perMinute[viewers] = float64(2*len(b.apps)) / to.Sub(from).Minutes()
 		for _, s := range streams {
 			s.close()
 			<-s.ended

@@ -152,7 +152,7 @@ func TestTraces(t *testing.T) {
 						t.Errorf("%+v", s)
 					}
 				}
-				if strings.HasPrefix(s.Name, "sqlite ") && s.TraceID == list.TraceID {
+				if (strings.HasPrefix(s.Name, "sqlite ") || strings.HasPrefix(s.Name, "postgresql ")) && s.TraceID == list.TraceID {
 					stores++
 				}
 			}
