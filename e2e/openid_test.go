@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +10,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"berth/internal/pve/sim"
+	"berth/internal/testneed"
 )
 
 // singleSignOn is a Berth that people reach by a public URL, and a host that it may sign in with. The host's realm sso has
@@ -18,14 +18,7 @@ import (
 func singleSignOn(t testing.TB) (*berth, *sim.Host, *sim.IdentityProvider) {
 	t.Helper()
 	// The provider has to know the address before Berth has it.
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := testneed.FreeAddress(t)
 	dc, host := proxmox(t, sim.Options{})
 	provider := withProvider(t, dc)
 	provider.AllowRedirect("http://" + address + "/login/openid")

@@ -16,7 +16,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"berth/internal/redis/redistest"
 	"berth/internal/testneed"
 )
 
@@ -55,7 +54,7 @@ func startServer(t *testing.T) *server {
 	}
 	// Somebody else may take the port between the look and the start.
 	for range 20 {
-		s.address = redistest.FreeAddress(t)
+		s.address = testneed.FreeAddress(t)
 		if s.start() {
 			t.Cleanup(func() { s.stop(syscall.SIGQUIT) })
 			return s

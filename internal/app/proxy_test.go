@@ -60,12 +60,7 @@ func change(t *testing.T, text string, pairs ...string) string {
 // freePort is a port of this machine that nobody listens on at the moment.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	_, port, err := net.SplitHostPort(testneed.FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}

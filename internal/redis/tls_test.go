@@ -49,7 +49,7 @@ func TestTLS(t *testing.T) {
 	}
 	certFile, keyFile := file("cert.pem", "CERTIFICATE", certificate), file("key.pem", "PRIVATE KEY", private)
 	server := redistest.Start(t)
-	_, port, err := net.SplitHostPort(redistest.FreeAddress(t))
+	_, port, err := net.SplitHostPort(testneed.FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,9 +2,12 @@ package testneed
 
 import (
 	"cmp"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -39,4 +42,20 @@ func Command(t testing.TB, name string) string {
 
 func required(list, thing string) bool {
 	return slices.ContainsFunc(strings.Split(list, ","), func(s string) bool { return strings.TrimSpace(s) == thing })
+}
+
+// FreeAddress is an address of this machine for what has to be told its port before it listens. Nobody listens on it, and
+// nobody is given it in passing: it lies below what systems hand out for port 0 and for connections.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	const from, until = 20000, 32000
+	for range 100 {
+		address := "127.0.0.1:" + strconv.Itoa(from+rand.IntN(until-from))
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close() // it had no connections
+			return address
+		}
+	}
+	t.Fatal("no free port")
+	return ""
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"berth/internal/testneed"
 )
 
 // StartCluster starts a cluster of so many masters, and returns its address for --redis and its servers.
@@ -17,7 +19,7 @@ func StartCluster(t testing.TB, masters int) (string, []*Server) {
 	const slots = 16384
 	servers := make([]*Server, masters)
 	for i := range servers {
-		servers[i] = Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", port(t, FreeAddress(t)))
+		servers[i] = Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", port(t, testneed.FreeAddress(t)))
 		servers[i].Do(t, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*slots/masters), strconv.Itoa((i+1)*slots/masters-1))
 		if i > 0 {
 			first := servers[0]

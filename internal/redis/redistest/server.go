@@ -49,7 +49,7 @@ func start(t testing.TB, file string, args ...string) *Server {
 	}
 	// Somebody else may take a port between the look and the start.
 	for range 20 {
-		s.Address = FreeAddress(t)
+		s.Address = testneed.FreeAddress(t)
 		if s.Run(t) {
 			t.Cleanup(func() { s.Kill(t) })
 			return s
@@ -57,17 +57,6 @@ func start(t testing.TB, file string, args ...string) *Server {
 	}
 	t.Fatal("no redis-server started")
 	return nil
-}
-
-// FreeAddress is an address that nobody listens on at this moment.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // URL is the server's address for --redis.
