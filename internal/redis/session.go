@@ -348,13 +348,19 @@ func lower(text string) string {
 }
 
 // touchScript notes a use that is later than the last one, if the record is there. The longer life comes first: a Redis that is
-// full takes no new values, and still nobody in use is to be signed out. It returns when the session ends, whose it is and how
+// full takes no new values, and still nobody in use is to be signed out. A life that is over takes the record with it, which a
+// value set after it would bring back for good. It returns when the session ends, whose it is and how
 // old its ticket.
 var touchScript = rueidis.NewLuaScript(`
 local was = redis.call('HMGET', KEYS[1], 'seen', 'ends', 'datacenter', 'user', 'ticket_at')
 if not was[1] or tonumber(was[1]) >= tonumber(ARGV[1]) then return false end
 local last = math.min(tonumber(ARGV[1]) + tonumber(ARGV[4]), tonumber(was[2]))
-redis.call('PEXPIRE', KEYS[1], last - tonumber(ARGV[3]))
+local life = last - tonumber(ARGV[3])
+if life <= 0 then
+  redis.call('DEL', KEYS[1])
+  return false
+end
+redis.call('PEXPIRE', KEYS[1], life)
 redis.call('HSET', KEYS[1], 'seen', ARGV[1], 'last_address', ARGV[2])
 return {string.format('%.0f', last), was[3], was[4], was[5]}`)
 

@@ -3,6 +3,7 @@ package redis_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"log/slog"
 	"testing"
 	"time"
@@ -67,4 +68,32 @@ func TestSessionContract(t *testing.T) {
 			},
 		}
 	})
+}
+
+// A use that is noted only after the session's end leaves nothing in Redis.
+func TestUseNotedTooLate(t *testing.T) {
+	server := redistest.Start(t)
+	db, now := openStore(t), begin
+	sessions := redis.NewSessions(open(t, server.URL()), db, session.DefaultIdle, func() time.Time { return now })
+	host := admit(t, db)
+	r := session.Record{
+		Session: session.Session{
+			Hash: sha256.Sum256([]byte(rand.Text())), Identity: session.Identity{Datacenter: host.Datacenter, UserID: "alice@pve"},
+			LoginHost: host.ID, Realm: "pve", Created: begin, LastSeen: begin, Ends: begin.Add(7 * 24 * time.Hour),
+		},
+		Secret: []byte{1}, Generation: 1, TicketAt: begin,
+	}
+	if err := sessions.CreateSession(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	now = begin.Add(session.DefaultIdle + time.Hour)
+	late := map[session.Hash]session.Use{r.Hash: {At: begin.Add(time.Minute)}}
+	for range 2 {
+		if err := sessions.TouchSessions(t.Context(), late); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := server.Do(t, "EXISTS", "session:"+r.Hash.String()); left != ":0" {
+		t.Errorf("%s records are left", left)
+	}
 }

@@ -1,6 +1,7 @@
 package replicatest
 
 import (
+	"net/url"
 	"os"
 	"testing"
 
@@ -51,8 +52,16 @@ func Alone(t testing.TB, why Reason) {
 // Shared is what replicas share: the addresses for --database and --redis.
 type Shared struct{ Database, Redis string }
 
-// New makes a database and starts a Redis for one test, which end with it.
+// New makes a database and starts a Redis for one test, which end with it. The database need not outlive its server, and each
+// test makes and drops one: nothing waits for the disk that all of them share.
 func New(t testing.TB) *Shared {
 	t.Helper()
-	return &Shared{Database: testneed.Postgres(t), Redis: redistest.Start(t).URL()}
+	database, err := url.Parse(testneed.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := database.Query()
+	query.Set("synchronous_commit", "off")
+	database.RawQuery = query.Encode()
+	return &Shared{Database: database.String(), Redis: redistest.Start(t).URL()}
 }

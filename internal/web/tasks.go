@@ -137,7 +137,9 @@ func (s *Site) taskStop(w http.ResponseWriter, r *http.Request, caller session.C
 func (s *Site) notices(ctx context.Context, caller session.Caller) []view.Notice {
 	list, err := s.o.Tasks.Notices(ctx, caller, task.NoticesQuery{})
 	if err != nil {
-		slog.ErrorContext(ctx, "notices not read", "cause", err)
+		if ctx.Err() == nil { // or whoever asked has gone
+			slog.ErrorContext(ctx, "notices not read", "cause", err)
+		}
 		return nil
 	}
 	var notices []view.Notice
