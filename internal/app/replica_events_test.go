@@ -112,6 +112,34 @@ func TestReadingsCrossReplicas(t *testing.T) {
 	redistest.Eventually(t, "the task at the other replica", func() bool { return strings.Contains(two.get("/api/tasks").body, "vzshutdown") })
 }
 
+// A replica that could not read a node hears of another that can, and so sooner than it would try again by itself; what it was told
+// of a container meanwhile is not lost.
+func TestRecoveryCrossesReplicas(t *testing.T) {
+	r := newReplicas(t)
+	y := r.yardOf(t, r.one, "root@pam")
+	two := y.browser.at(r.two)
+	problem := func(b *browser) bool {
+		list := b.get("/api/containers").json(t)
+		return list["nodes"].([]any)[0].(map[string]any)["problem"] != nil
+	}
+	if problem(y.browser) || problem(two) {
+		t.Fatal("the node can't be read to begin with")
+	}
+	y.advance(time.Minute)
+	y.host.SetFault("", "", sim.Fault{Refuse: true})
+	if !problem(two) {
+		t.Fatal("the node can be read")
+	}
+	if err := y.dc.SetContainerStatus(101, sim.Stopped); err != nil {
+		t.Fatal(err)
+	}
+	y.host.ClearFaults()
+	y.advance(3 * time.Second) // by itself the other waits for five
+	y.describe(t, 101, "moved")
+	redistest.Eventually(t, "the other replica to read it", func() bool { return !problem(two) })
+	redistest.Eventually(t, "the container's own word", func() bool { return two.rowOf(y.node, 101)["status"] == sim.Stopped })
+}
+
 // Who watches at one replica sees the nodes that were changed at another, long before the nodes are listed again by themselves.
 func TestNodesCrossReplicas(t *testing.T) {
 	r := newReplicas(t)

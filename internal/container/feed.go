@@ -104,7 +104,7 @@ const (
 
 // pause is how long what was read is shared, or a node that failed is left alone.
 func (r *reader) pause() time.Duration {
-	if r.failures == 0 {
+	if r.failures == 0 || r.hinted {
 		return fresh
 	}
 	return min(firstPause<<min(r.failures-1, 8), lastPause)

@@ -112,22 +112,27 @@ func named(guests []int, vmid int) []int {
 	return append(guests, vmid)
 }
 
-// doubt has a subject of a feed read again, soon if anybody watches, else when somebody asks. A node that fails is left alone all
-// the same.
+// doubt has a subject of a feed read again, soon if anybody watches, else when somebody asks. What fails here is left alone no
+// longer than what works: another replica could read of that node.
 func (s *Service) doubt(f *feed, what subject, vmid *int) {
 	f.mu.Lock()
 	if vmid != nil {
 		f.hinted = named(f.hinted, *vmid)
 	}
-	r := what.reader(f)
-	if r.failures == 0 {
-		r.hinted = true
+	var doubted []Subject
+	for _, one := range []subject{guestList, taskList} {
+		if r := one.reader(f); one.name == what.name || r.failures > 0 {
+			r.hinted = true
+			doubted = append(doubted, one.name)
+		}
 	}
 	f.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.pollers[f.identity][f.node]; p != nil {
-		signal(p.heard[what.name])
+		for _, name := range doubted {
+			signal(p.heard[name])
+		}
 	}
 }
 
@@ -175,7 +180,8 @@ func (f *feed) takeGuests() (own, hinted []touched, asked chan struct{}) {
 	defer f.mu.Unlock()
 	own, f.touched = f.touched, nil
 	n := 0
-	if f.guests.known { // else nobody knows on which member they are
+	// While nothing was read nobody knows on which member they are, and a node that fails would be asked in vain.
+	if f.guests.known && f.guests.failures == 0 {
 		n = min(len(f.hinted), maxHinted)
 	}
 	for _, vmid := range f.hinted[:n] {

@@ -81,7 +81,8 @@ func (s *Service) begin(ctx context.Context, caller session.Caller, f *feed, wha
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := what.reader(f)
-	if !r.hinted && !r.tried.IsZero() && s.now().Sub(r.tried) < r.pause() {
+	doubted := r.hinted && r.failures == 0
+	if !doubted && !r.tried.IsZero() && s.now().Sub(r.tried) < r.pause() {
 		return nil // whether or not somebody reads it again already
 	}
 	return s.start(ctx, caller, f, what)
@@ -113,7 +114,7 @@ func (s *Service) land(ctx context.Context, f *feed, what subject, fl *flight, t
 	f.mu.Lock()
 	r := what.reader(f)
 	r.flight = nil
-	before, known, rows := f.state(), r.known, f.rows
+	before, known, rows, failed := f.state(), r.known, f.rows, r.failures > 0
 	switch {
 	case err == nil:
 		r.tried, r.failures, r.err, r.known = now, 0, nil, true
@@ -131,7 +132,7 @@ func (s *Service) land(ctx context.Context, f *feed, what subject, fl *flight, t
 		s.observe(Reading{Node: f.node, Subject: string(what.name), Took: time.Since(fl.begun), Err: err})
 	}
 	changed := f.state() != before
-	tell := s.hints != nil && changed && known && err == nil && (what.name != Guests || differ(rows, f.rows))
+	tell := s.hints != nil && known && err == nil && (failed || changed && (what.name != Guests || differ(rows, f.rows)))
 	weight := f.heavy()
 	f.mu.Unlock()
 	s.weigh(f, weight)
