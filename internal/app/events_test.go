@@ -103,8 +103,19 @@ func (s *stream) next(what string, wanted func(event) bool) event {
 	}
 }
 
-// row is what an event says of a container; nil if nothing.
+// row is what an event says of a container, of whichever node; nil if nothing.
 func (e event) row(t *testing.T, vmid int) map[string]any {
+	t.Helper()
+	for _, row := range e.rows(t) {
+		if row["vmid"] == float64(vmid) {
+			return row
+		}
+	}
+	return nil
+}
+
+// rows are what an event says of containers.
+func (e event) rows(t *testing.T) []map[string]any {
 	t.Helper()
 	if e.name != "containers" {
 		return nil
@@ -113,12 +124,7 @@ func (e event) row(t *testing.T, vmid int) map[string]any {
 	if err := json.Unmarshal([]byte(e.data), &change); err != nil {
 		t.Fatalf("%s: %v", e.data, err)
 	}
-	for _, row := range change.Changed {
-		if row["vmid"] == float64(vmid) {
-			return row
-		}
-	}
-	return nil
+	return change.Changed
 }
 
 func resourcesAsked(h *sim.Host) int {
