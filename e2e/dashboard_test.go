@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -152,6 +153,54 @@ func TestLiveList(t *testing.T) {
 	if got := eval[float64](p, `window.berthTest.shift`) - shifted; got > maxShift {
 		t.Errorf("the page jumped by %.3f when the list changed", got)
 	}
+}
+
+// TestHiddenTab: a tab that nobody sees holds no stream and asks for nothing, and catches up when it is seen again.
+func TestHiddenTab(t *testing.T) {
+	t.Parallel()
+	dc, host := proxmox(t, sim.Options{})
+	b := inProcess(t, &clock{}, host)
+	p, seen := open(t, b), open(t, b)
+	for _, p := range []*page{p, seen} {
+		p.goTo("/login")
+		p.signIn(host, "root", "pam")
+		p.untilStatus(102, "stopped")
+	}
+	change := func(status string, pages ...*page) {
+		t.Helper()
+		if err := dc.SetContainerStatus(102, status); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range pages {
+			p.untilStatus(102, status)
+		}
+	}
+	change(sim.Running, p, seen) // so both have streams
+	eval[bool](p, `(() => {
+		window.streams = { opened: 0, closed: 0 };
+		const close = EventSource.prototype.close;
+		EventSource.prototype.close = function () { window.streams.closed++; close.call(this); };
+		window.EventSource = class extends EventSource { constructor(url) { super(url); window.streams.opened++; } };
+		return true;
+	})()`)
+	hide := func(hidden bool) {
+		eval[bool](p, fmt.Sprintf(`Object.defineProperty(document, "hidden", { configurable: true, value: %t }) && document.dispatchEvent(new Event("visibilitychange"))`, hidden))
+	}
+	hide(true)
+	if n := eval[int](p, `window.streams.closed`); n != 1 {
+		t.Errorf("%d streams were closed", n)
+	}
+	change(sim.Stopped, seen)
+	if got := p.text(row(102) + " .col-status"); strings.TrimSpace(got) != sim.Running {
+		t.Errorf("a tab that nobody sees was told that the container is %q", got)
+	}
+	if n := eval[int](p, `window.streams.opened`); n != 0 {
+		t.Errorf("%d streams were opened", n)
+	}
+	hide(false)
+	p.untilStatus(102, sim.Stopped)
+	p.until("a stream", `window.streams.opened > 0`)
+	change(sim.Running, p, seen)
 }
 
 func TestHostDown(t *testing.T) {
