@@ -12,7 +12,6 @@ import (
 // choose finds the container that somebody named: by its name, its VMID, or NODE/VMID, where the node goes by its name in
 // Berth, its id or its cluster member.
 func choose(fleet client.Fleet, ref string) (client.Container, error) {
-	names := nodeNames(fleet)
 	node, rest, qualified := strings.Cut(ref, "/")
 	if !qualified {
 		node, rest = "", ref
@@ -24,7 +23,7 @@ func choose(fleet client.Fleet, ref string) (client.Container, error) {
 	}
 	var found []client.Container
 	for _, one := range fleet.Items {
-		if (numeric && one.VMID == vmid || one.Name == rest) && (!qualified || isAt(one, node, names)) {
+		if (numeric && one.VMID == vmid || one.Name == rest) && (!qualified || isAt(one, node, fleet.Nodes)) {
 			found = append(found, one)
 		}
 	}
@@ -40,7 +39,7 @@ func choose(fleet client.Fleet, ref string) (client.Container, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q may be any of these containers; name one of them:", client.Printable(ref))
 	for _, one := range found {
-		fmt.Fprintf(&b, "\n  %s  %s on %s", reference(one, found, names), word(one.Name), word(one.Node))
+		fmt.Fprintf(&b, "\n  %s  %s on %s", reference(one, found, fleet.Nodes), word(one.Name), word(one.Node))
 	}
 	return client.Container{}, usageError{fmt.Errorf("%s", b.String())}
 }
@@ -69,11 +68,11 @@ func unreadError(ref string, found []client.Container, unread []string) error {
 
 // reference is how a container can be named so that none of the others is meant: by the name of its node, or by its id where
 // several have that name.
-func reference(one client.Container, others []client.Container, names map[string]string) string {
-	name := names[one.NodeID]
+func reference(one client.Container, others []client.Container, nodes []client.Node) string {
+	name := nodeNames(nodes)[one.NodeID]
 	same := 0
 	for _, other := range others {
-		if other.VMID == one.VMID && isAt(other, name, names) {
+		if other.VMID == one.VMID && isAt(other, name, nodes) {
 			same++
 		}
 	}

@@ -42,15 +42,15 @@ func (c *lsCommand) Run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	names := nodeNames(fleet)
+	names := nodeNames(fleet.Nodes)
 	if c.Node != "" {
 		// What else was asked for may have left out the containers that a member is known by.
 		if c.Search == "" && c.Status == "" && c.Tag == "" {
-			if err := knowsNode(fleet, c.Node, names); err != nil {
+			if err := knowsNode(fleet, c.Node); err != nil {
 				return err
 			}
 		}
-		fleet.Items = slices.DeleteFunc(fleet.Items, func(one client.Container) bool { return !isAt(one, c.Node, names) })
+		fleet.Items = slices.DeleteFunc(fleet.Items, func(one client.Container) bool { return !isAt(one, c.Node, fleet.Nodes) })
 	}
 	tellProblems(os.Stderr, fleet)
 	if c.JSON {
@@ -74,7 +74,7 @@ func (c *lsCommand) Run(ctx context.Context, stdout io.Writer) error {
 }
 
 // knowsNode refuses a name that is neither a node's nor a member's that has containers, and says which nodes there are.
-func knowsNode(fleet client.Fleet, node string, names map[string]string) error {
+func knowsNode(fleet client.Fleet, node string) error {
 	known := make([]string, 0, len(fleet.Nodes))
 	for _, n := range fleet.Nodes {
 		if n.NodeID == node || strings.EqualFold(n.Name, node) {
@@ -82,7 +82,7 @@ func knowsNode(fleet client.Fleet, node string, names map[string]string) error {
 		}
 		known = append(known, client.Printable(n.Name))
 	}
-	if slices.ContainsFunc(fleet.Items, func(one client.Container) bool { return isAt(one, node, names) }) {
+	if slices.ContainsFunc(fleet.Items, func(one client.Container) bool { return isAt(one, node, fleet.Nodes) }) {
 		return nil
 	}
 	return usageError{fmt.Errorf("--node: there is no node %q; there are: %s", client.Printable(node), strings.Join(known, ", "))}
@@ -98,17 +98,19 @@ func tellProblems(w io.Writer, fleet client.Fleet) {
 }
 
 // nodeNames are the names of nodes by their ids.
-func nodeNames(fleet client.Fleet) map[string]string {
+func nodeNames(nodes []client.Node) map[string]string {
 	names := map[string]string{}
-	for _, n := range fleet.Nodes {
+	for _, n := range nodes {
 		names[n.NodeID] = n.Name
 	}
 	return names
 }
 
-// isAt tells whether a container is at a node that somebody named.
-func isAt(one client.Container, node string, names map[string]string) bool {
-	return one.NodeID == node || strings.EqualFold(names[one.NodeID], node) || one.Node == node
+// isAt tells whether a container is at a node that somebody named: any that leads to it, or its cluster member.
+func isAt(one client.Container, node string, nodes []client.Node) bool {
+	return one.Node == node || slices.ContainsFunc(nodes, func(n client.Node) bool {
+		return (n.NodeID == node || strings.EqualFold(n.Name, node)) && n.Leads(one)
+	})
 }
 
 // condition is the status with what keeps the container from being changed.

@@ -134,13 +134,32 @@ func TestChooseBesideUnreadNodes(t *testing.T) {
 			t.Errorf("%s: %+v, %v", ref, one, err)
 		}
 	}
-	if err := knowsNode(fleet, "barn", nodeNames(fleet)); statusOf(err) != statusUsage || !strings.Contains(err.Error(), "attic, cellar, shed, mine") {
+	if err := knowsNode(fleet, "barn"); statusOf(err) != statusUsage || !strings.Contains(err.Error(), "attic, cellar, shed, mine") {
 		t.Errorf("a node that is not there: %v", err)
 	}
 	for _, node := range []string{"Attic", "n2", "pve3"} {
-		if err := knowsNode(fleet, node, nodeNames(fleet)); err != nil {
+		if err := knowsNode(fleet, node); err != nil {
 			t.Errorf("%s: %v", node, err)
 		}
+	}
+}
+
+// A node that was never read keeps nobody waiting whose cluster is read through another one.
+func TestChooseThroughAnotherDoor(t *testing.T) {
+	fleet := client.Fleet{
+		Items: []client.Container{{NodeID: "n1", Node: "pve1", VMID: 100, Name: "web"}},
+		Nodes: []client.Node{
+			{NodeID: "n1", Name: "west", ListedAs: "n1", ReadAt: time.Unix(1, 0)},
+			{NodeID: "n2", Name: "east", ListedAs: "n1", Problem: "it doesn't answer", Code: "host_unreachable", Through: "west"},
+		},
+	}
+	for _, ref := range []string{"web", "100", "west/web", "east/100"} {
+		if one, err := choose(fleet, ref); err != nil || one.NodeID != "n1" {
+			t.Errorf("%s: %+v, %v", ref, one, err)
+		}
+	}
+	if _, err := choose(fleet, "east/101"); statusOf(err) != statusRefused {
+		t.Errorf("what is not there: %v", err)
 	}
 }
 
@@ -155,11 +174,11 @@ func TestChoose(t *testing.T) {
 			{NodeID: "n4", Node: "pve4", VMID: 200, Name: "twin"},
 			{NodeID: "n5", Node: "pve4", VMID: 200, Name: "twin"},
 		},
-		Nodes: []client.Node{{NodeID: "n1", Name: "Attic"}, {NodeID: "n2", Name: "cellar"}, {NodeID: "n3", Name: "shed"}, {NodeID: "n4", Name: "far"}, {NodeID: "n5", Name: "FAR"}},
+		Nodes: []client.Node{{NodeID: "n1", Name: "Attic"}, {NodeID: "n2", Name: "cellar"}, {NodeID: "n3", Name: "shed"}, {NodeID: "n4", Name: "far"}, {NodeID: "n5", Name: "FAR"}, {NodeID: "n6", Name: "back", ListedAs: "n1"}},
 	}
 	for ref, want := range map[string]string{
 		"db": "n2/100", "101": "n3/101", "attic/100": "n1/100", "n2/100": "n2/100", "cellar/db": "n2/100", "pve1/web": "n1/100",
-		"pve2/102": "n1/102", "102": "n1/102", "n5/twin": "n5/200",
+		"pve2/102": "n1/102", "102": "n1/102", "n5/twin": "n5/200", "back/web": "n1/100", "n6/102": "n1/102",
 	} {
 		one, err := choose(fleet, ref)
 		if got := one.NodeID + "/" + strconv.Itoa(one.VMID); err != nil || got != want {

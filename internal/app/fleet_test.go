@@ -185,6 +185,11 @@ func TestClusterGoesOnThroughItsOtherDoor(t *testing.T) {
 	if len(after.items(t)) != len(before) || after.problems(t)["east"] != "host_unreachable" || after.problems(t)["west"] != "" {
 		t.Errorf("%d containers, %d before; problems %v", len(after.items(t)), len(before), after.problems(t))
 	}
+	for _, n := range after.json(t)["nodes"].([]any) {
+		if n := n.(map[string]any); n["name"] != "127.0.0.1" && n["listedAs"] != first {
+			t.Errorf("%v is listed as %v, want %v", n["name"], n["listedAs"], first)
+		}
+	}
 	for name, c := range after.items(t) {
 		if c["node"] != "west" || c["status"] != sim.Running || c["lock"] != nil {
 			continue

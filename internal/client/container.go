@@ -36,12 +36,21 @@ type Node struct {
 	// Code is the problem's own; ReadAt is when its containers were read last, the zero time if nothing is known of them.
 	Code   string    `json:"code,omitzero"`
 	ReadAt time.Time `json:"readAt,omitzero"`
+	// Through names another node of the same cluster that its containers are read through while it has a problem; ListedAs is
+	// the id of the node that they are listed with.
+	Through  string `json:"through,omitzero"`
+	ListedAs string `json:"listedAs"`
 }
 
 // Unknown tells whether the node may have containers that are not in the list. One that can be used with a sign-in alone
 // has none for who comes with an access token.
 func (n Node) Unknown() bool {
-	return n.Problem != "" && n.ReadAt.IsZero() && n.Code != "sign_in_needed"
+	return n.Problem != "" && n.ReadAt.IsZero() && n.Through == "" && n.Code != "sign_in_needed"
+}
+
+// Leads tells whether a container is one of the node's.
+func (n Node) Leads(to Container) bool {
+	return n.NodeID == to.NodeID || n.ListedAs != "" && n.ListedAs == to.NodeID
 }
 
 // Query chooses containers; what is empty chooses nothing.

@@ -185,8 +185,10 @@ type Source struct {
 	Problem string `json:"problem,omitempty" doc:"why it can't be read, so that its containers are those last known; absent when they are current" example:"it doesn't answer"`
 	// Through names another door to the same cluster that its containers are read through while it has a problem.
 	Through string `json:"through,omitempty" doc:"name of another node of the same cluster that its containers are read through while it has a problem, so that they are current all the same"`
-	Code    string `json:"code,omitempty" doc:"the problem for programs: pending, host_unreachable, not_proxmox, certificate_changed, forbidden_by_proxmox, answer_too_large, host_refused, token_refused, sign_in_needed" example:"host_unreachable"`
-	WayOut  string `json:"wayOut,omitempty" doc:"what to do about the problem"`
+	// Listed is the node whose id its containers have: of several doors to one cluster it is the same for all.
+	Listed string `json:"listedAs" doc:"id of the node that its containers are listed with: its own, or that of another node of the same cluster" example:"gv4bxk3qz7rma2hd"`
+	Code   string `json:"code,omitempty" doc:"the problem for programs: pending, host_unreachable, not_proxmox, certificate_changed, forbidden_by_proxmox, answer_too_large, host_refused, token_refused, sign_in_needed" example:"host_unreachable"`
+	WayOut string `json:"wayOut,omitempty" doc:"what to do about the problem"`
 }
 
 // List is the answer to a Query.

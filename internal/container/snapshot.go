@@ -102,6 +102,7 @@ func (v view) sources() []Source {
 	for i := range v.now {
 		p := &v.now[i]
 		sources[i] = p.source()
+		sources[i].Listed = v.groupOf[p.node.ID]
 		if p.trouble.code == "" || p.node.Group == "" {
 			continue
 		}
