@@ -99,7 +99,7 @@ func (c *Container) equal(o *Container) bool {
 
 // Query chooses and orders containers.
 type Query struct {
-	Q      string `json:"q,omitempty" doc:"words that must all occur in name, VMID, tags, addresses, member or node"`
+	Q      string `json:"q,omitempty" doc:"words that must all occur in name, tags, addresses as far as they are known, member or node, or begin the VMID"`
 	Node   string `json:"node,omitempty" doc:"id of a node"`
 	Status string `json:"status,omitempty" doc:"running or stopped" enum:"running,stopped,other"`
 	Tag    string `json:"tag,omitempty" doc:"a whole tag"`
